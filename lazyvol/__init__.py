@@ -1,0 +1,87 @@
+"""Medical volumes as lazy xarray arrays with coordinates in mm.
+
+The names below are all that most users need; each is imported when it is first used,
+so that importing lazyvol stays light.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lazyvol.convention import findings_of, geometry_of
+    from lazyvol.errors import Finding, LazyvolError
+    from lazyvol.geometry import Geometry
+    from lazyvol.records import Frame, Instance
+    from lazyvol.scan import read_header, scan_headers
+    from lazyvol.series import Series, Stack, group_series
+    from lazyvol.store import open_zarr, save_zarr
+    from lazyvol.view import field_of_view, plot_slices
+    from lazyvol.volume import open_volume
+
+__all__ = [
+    "Finding",
+    "Frame",
+    "Geometry",
+    "Instance",
+    "LazyvolError",
+    "Series",
+    "Stack",
+    "field_of_view",
+    "findings_of",
+    "geometry_of",
+    "group_series",
+    "open_volume",
+    "open_zarr",
+    "plot_slices",
+    "read_header",
+    "save_zarr",
+    "scan_headers",
+]
+
+_HOME = {
+    "Finding": "errors",
+    "Frame": "records",
+    "Geometry": "geometry",
+    "Instance": "records",
+    "LazyvolError": "errors",
+    "Series": "series",
+    "Stack": "series",
+    "field_of_view": "view",
+    "findings_of": "convention",
+    "geometry_of": "convention",
+    "group_series": "series",
+    "open_volume": "volume",
+    "open_zarr": "store",
+    "plot_slices": "view",
+    "read_header": "scan",
+    "save_zarr": "store",
+    "scan_headers": "scan",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("lazyvol")
+    if name not in _HOME:
+        raise AttributeError(f"module 'lazyvol' has no attribute {name!r}")
+    value = getattr(import_module(f"lazyvol.{_HOME[name]}"), name)
+    _register_accessor()
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+def _register_accessor() -> None:
+    """Make ``.vol`` known to xarray, if xarray is loaded."""
+    if "xarray" in sys.modules:
+        import_module("lazyvol.accessor")
+
+
+_register_accessor()

@@ -1,0 +1,83 @@
+"""``volume.vol``: what lazyvol knows about a volume, where xarray users look for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from lazyvol.convention import findings_of, geometry_of
+from lazyvol.errors import Finding
+from lazyvol.geometry import ZYX, Geometry
+from lazyvol.view import plot_slices
+
+__all__ = ["VolumeAccessor"]
+
+Array = npt.NDArray[np.float64]
+
+
+@xr.register_dataarray_accessor("vol")
+class VolumeAccessor:
+    """Geometry, findings and plots of the volume; nothing is kept here, all comes from its coordinates."""
+
+    def __init__(self, volume: xr.DataArray) -> None:
+        self._volume = volume
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the voxels lie in the patient."""
+        return geometry_of(self._volume)
+
+    @property
+    def spacing(self) -> ZYX:
+        """Distance between neighbouring voxel centres along z, y and x, mm."""
+        return self.geometry.spacing
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Centre of the first voxel, LPS (x, y, z) mm."""
+        return self.geometry.origin
+
+    @property
+    def directions(self) -> Array:
+        """Unit vectors of one step along z, y and x (rows), each LPS (x, y, z); shape (3, 3)."""
+        return np.array(self.geometry.directions)
+
+    @property
+    def orientation(self) -> str:
+        """Patient direction that x, y and z grow towards, e.g. ``LPS``."""
+        return self.geometry.orientation
+
+    @property
+    def affine(self) -> Array:
+        """Matrix (4, 4) from index (k, j, i, 1) to LPS (x, y, z, 1) in mm."""
+        return self.geometry.affine
+
+    @property
+    def affine_ras(self) -> Array:
+        """The affine to RAS, as NIfTI has it."""
+        return self.geometry.affine_ras
+
+    @property
+    def field_of_view(self) -> ZYX:
+        """Extent along z, y and x from edge to edge, mm."""
+        return self.geometry.field_of_view
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is odd about the series."""
+        return findings_of(self._volume)
+
+    def position_to_index(self, position: npt.ArrayLike) -> Array:
+        """Return the indices (k, j, i) of LPS positions (x, y, z) in mm, as fractions; shape (..., 3)."""
+        return self.geometry.position_to_index(position)
+
+    def index_to_position(self, index: npt.ArrayLike) -> Array:
+        """Return the LPS positions (x, y, z) in mm of indices (k, j, i); shape (..., 3)."""
+        return self.geometry.index_to_position(index)
+
+    def plot(self, **options: Any) -> Any:
+        """Plot cuts: `lazyvol.plot_slices` of this volume."""
+        return plot_slices(self._volume, **options)

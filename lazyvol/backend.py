@@ -1,0 +1,68 @@
+"""lazyvol as an engine of xarray: ``xr.open_dataset(path, engine="lazyvol", chunks={})``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import xarray as xr
+from xarray.backends import BackendEntrypoint
+
+__all__ = ["LazyvolBackend"]
+
+_LOOKED_AT = 16
+"""Entries of a folder that are looked at to guess whether it holds DICOM."""
+
+
+class LazyvolBackend(BackendEntrypoint):
+    """Opens a DICOM series: a folder, a file, or a list of files."""
+
+    description = "Open DICOM series (folders, files) as lazy volumes in mm"
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "series", "stack", "siblings", "dtype", "strict")
+
+    def open_dataset(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        series: str | int | None = None,
+        stack: int = 0,
+        siblings: bool = False,
+        dtype: str | None = None,
+        strict: bool = False,
+    ) -> xr.Dataset:
+        """Return the volume of `lazyvol.open_volume` as the variable ``image``.
+
+        Parameters are those of `lazyvol.open_volume`; chunks are xarray's own, and
+        ``chunks={}`` takes the chunks that lazyvol prefers.
+        """
+        import lazyvol.accessor  # noqa: F401  # makes .vol known
+        from lazyvol.volume import lazy_dataset
+
+        dataset = lazy_dataset(
+            filename_or_obj, series=series, stack=stack, siblings=siblings, dtype=dtype, strict=strict
+        )
+        dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
+        return dataset.drop_vars(dropped)
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Return whether this is a DICOM file, or a folder with one among its first entries."""
+        if not isinstance(filename_or_obj, str | os.PathLike):
+            return False
+        path = os.fspath(filename_or_obj)
+        if os.path.isfile(path):
+            return _is_dicom(path)
+        if not os.path.isdir(path) or any(os.path.exists(os.path.join(path, n)) for n in ("zarr.json", ".zgroup")):
+            return False
+        with os.scandir(path) as entries:
+            return any(_is_dicom(e.path) for e in islice(entries, _LOOKED_AT) if e.is_file())
+
+
+def _is_dicom(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

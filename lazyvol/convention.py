@@ -1,0 +1,199 @@
+"""How a DataArray carries its geometry and findings: to coordinates, and back.
+
+A volume has 1-D coordinates z, y, x in mm (components of each voxel centre along the
+volume's own directions) and a scalar coordinate ``geometry`` whose attrs hold the nine
+direction numbers. Both survive crop, stride, flip and arithmetic, so any volume that
+xarray makes of one of ours still knows where it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from lazyvol.errors import Finding, GeometryError
+from lazyvol.geometry import SPACING_ATOL, SPACING_RTOL, UNKNOWN, ZYX, Geometry, find_gaps
+
+__all__ = ["findings_of", "geometry_coordinates", "geometry_of", "with_frame_of_reference"]
+
+Array = npt.NDArray[np.float64]
+AXES = ("z", "y", "x")
+COORDINATE = "geometry"
+VERSION = 1
+_NAMES = {"z": "position along slices", "y": "position along rows", "x": "position along columns"}
+
+
+def geometry_coordinates(geometry: Geometry, slice_positions: Sequence[float] = ()) -> dict[str, xr.Variable]:
+    """Return the coordinates that carry a geometry.
+
+    Parameters
+    ----------
+    geometry
+        Where the voxels lie.
+    slice_positions
+        True position of each slice along z from the first, mm; empty to take the grid's.
+
+    Returns
+    -------
+    dict
+        ``z``, ``y``, ``x`` where they are known, and the scalar ``geometry``.
+    """
+    found = {COORDINATE: _scalar(geometry)}
+    if geometry.is_known:
+        labels = dict(zip(AXES, geometry.coordinates(), strict=True))
+        if slice_positions:
+            labels["z"] = _on_grid(labels["z"], labels["z"][0] + np.asarray(slice_positions))
+    else:
+        lengths = dict(zip(AXES[1:], geometry.shape[1:], strict=True))
+        labels = {axis: np.arange(n) * getattr(geometry.spacing, axis) for axis, n in lengths.items()}
+    for axis, values in labels.items():
+        if np.isfinite(values).all():
+            attrs = {"units": "mm", "long_name": _NAMES[axis], "axis": axis.upper()}
+            found[axis] = xr.Variable((axis,), values, attrs)
+    return found
+
+
+def _on_grid(grid: Array, true: Array) -> Array:
+    """Return the grid where the true positions differ from it by less than anyone can measure."""
+    return grid if np.abs(grid - true).max() < 1e-6 else true
+
+
+def _scalar(geometry: Geometry) -> xr.Variable:
+    attrs = {
+        "directions": [float(v) for row in geometry.directions for v in row],
+        "spacing": [float(v) for v in geometry.spacing],
+        "convention": geometry.convention if geometry.is_known else "unknown",
+        "frame_of_reference": geometry.frame_of_reference,
+        "version": VERSION,
+    }
+    return xr.Variable((), _checksum(attrs), attrs)
+
+
+def _checksum(attrs: Mapping[str, Any]) -> np.int64:
+    """Return a number that differs between geometries, so that arithmetic between them drops the coordinate."""
+    directions = [round(v, 6) + 0.0 for v in attrs["directions"]]
+    text = json.dumps([directions, attrs["convention"], attrs["frame_of_reference"]])
+    return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], "<i8")[0]
+
+
+def with_frame_of_reference(volume: xr.DataArray, uid: str) -> xr.DataArray:
+    """Return the volume with another FrameOfReferenceUID in its geometry."""
+    attrs = {**volume.coords[COORDINATE].attrs, "frame_of_reference": uid}
+    return volume.assign_coords({COORDINATE: xr.Variable((), _checksum(attrs), attrs)})
+
+
+def geometry_of(volume: xr.DataArray) -> Geometry:
+    """Return where the voxels of a volume lie, from its coordinates alone.
+
+    Parameters
+    ----------
+    volume
+        A volume of lazyvol, or what xarray made of one by selecting, flipping or arithmetic.
+
+    Returns
+    -------
+    Geometry
+        Shape, spacing (mm), origin (LPS, mm) and directions of just these voxels; an axis
+        that a selection dropped has length 1.
+
+    Raises
+    ------
+    GeometryError
+        If the volume has no ``geometry`` coordinate (it is not from lazyvol, or was combined
+        with a volume of another geometry), is empty, or is cut unevenly along y or x.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> volume = lazyvol.open_volume(getfixture("chest_folder"))
+    >>> lazyvol.geometry_of(volume[::2]).spacing.z
+    80.0
+    """
+    if COORDINATE not in volume.coords or "directions" not in volume.coords[COORDINATE].attrs:
+        raise GeometryError(
+            "the array has no coordinate 'geometry', so its place in the patient is not known. Either it was not "
+            "opened by lazyvol, or it was combined with a volume of another geometry: bring both onto one grid first."
+        )
+    attrs = volume.coords[COORDINATE].attrs
+    directions = np.asarray(attrs["directions"], dtype=float).reshape(3, 3)
+    axes = [_axis(volume, axis, spacing) for axis, spacing in zip(AXES, attrs["spacing"], strict=True)]
+    known = bool(np.isfinite(directions).all()) and all(np.isfinite(a.start) for a in axes)
+    starts = np.array([a.start for a in axes])
+    origin = starts @ directions
+    turned = directions * np.array([[a.sign] for a in axes]) + 0.0
+    return Geometry(
+        shape=tuple(a.length for a in axes),  # type: ignore[arg-type]  # three axes
+        spacing=ZYX(*(a.spacing for a in axes)),
+        origin=tuple(map(float, origin)) if known else UNKNOWN,  # type: ignore[arg-type]
+        directions=tuple(tuple(map(float, row)) for row in turned) if known else (UNKNOWN,) * 3,  # type: ignore[arg-type]
+        slice_positions=axes[0].positions,
+        frame_of_reference=str(attrs.get("frame_of_reference", "")),
+        convention=str(attrs["convention"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """What the labels of one axis say."""
+
+    length: int
+    start: float
+    spacing: float
+    sign: int = 1
+    positions: tuple[float, ...] = ()
+
+
+def _axis(volume: xr.DataArray, axis: str, spacing: float) -> _Axis:
+    length = volume.sizes.get(axis, 1)
+    if length == 0:
+        raise GeometryError(f"the volume is empty along {axis}; select at least one voxel.")
+    if axis not in volume.coords:
+        return _Axis(length, np.nan, float(spacing))
+    labels = np.atleast_1d(np.asarray(volume.coords[axis].values, dtype=float))
+    if length == 1:
+        return _Axis(1, float(labels[0]), float(spacing))
+    steps = np.diff(labels)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise GeometryError(
+            f"the labels of {axis} neither ascend nor descend, so the volume is no grid. Sort it with sortby({axis!r})."
+        )
+    sign = 1 if steps[0] > 0 else -1
+    step = _regular_step(np.abs(steps), float(spacing))
+    if np.isnan(step) and axis != "z":
+        raise GeometryError(
+            f"the labels of {axis} are unevenly spaced ({np.abs(steps).min():g} to {np.abs(steps).max():g} mm), so the "
+            "volume is no grid. Select a slice with a constant step."
+        )
+    positions = tuple(map(float, np.abs(labels - labels[0]))) if np.isnan(step) else ()
+    return _Axis(length, float(labels[0]), step, sign, positions)
+
+
+def _regular_step(steps: Array, spacing: float) -> float:
+    """Return the step of regular labels, as the exact multiple of the known spacing where it is one; else NaN."""
+    median = float(np.median(steps))
+    times = np.rint(median / spacing) if np.isfinite(spacing) else 0
+    exact = float(times * spacing)
+    if times and np.abs(steps - exact).max() <= min(SPACING_RTOL * exact, SPACING_ATOL):
+        return exact
+    gaps = find_gaps(np.concatenate([[0.0], np.cumsum(steps)]))
+    return gaps.spacing if gaps.kind == "regular" else float("nan")
+
+
+def findings_of(volume: xr.DataArray) -> tuple[Finding, ...]:
+    """Return what is odd about the series that a volume came from.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> lazyvol.findings_of(lazyvol.open_volume(getfixture("chest_folder")))
+    ()
+    """
+    lines = volume.attrs.get("findings", [])
+    return tuple(Finding.from_json(line) for line in ([lines] if isinstance(lines, str) else lines))

@@ -1,0 +1,364 @@
+"""From the raw data elements of one file to its Instance.
+
+Values come as bytes and are understood here (DICOM PS3.5 section 6.2), so that one
+that is malformed is named in the record instead of being guessed. Nothing here opens
+a file.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+
+from lazyvol.records import Frame, Instance, PixelFormat, Value
+
+__all__ = ["WANTED", "Elements", "HeaderError", "instance_from_elements"]
+
+NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
+"""Transfer syntaxes in which the frames of a file lie one after the other, uncompressed."""
+
+_NUMBERS = {
+    "AcquisitionNumber": 0x00200012,
+    "ActualFrameDuration": 0x00181242,
+    "DataCollectionDiameter": 0x00180090,
+    "DiffusionBValue": 0x00189087,
+    "EchoNumbers": 0x00180086,
+    "EchoTime": 0x00180081,
+    "Exposure": 0x00181152,
+    "ExposureTime": 0x00181150,
+    "FlipAngle": 0x00181314,
+    "FrameReferenceTime": 0x00541300,
+    "GantryDetectorTilt": 0x00181120,
+    "ImagingFrequency": 0x00180084,
+    "InversionTime": 0x00180082,
+    "KVP": 0x00180060,
+    "MagneticFieldStrength": 0x00180087,
+    "NominalPercentageOfCardiacPhase": 0x00209241,
+    "NumberOfAverages": 0x00180083,
+    "ReconstructionDiameter": 0x00181100,
+    "RepetitionTime": 0x00180080,
+    "SliceLocation": 0x00201041,
+    "SliceThickness": 0x00180050,
+    "SpacingBetweenSlices": 0x00180088,
+    "TableHeight": 0x00181130,
+    "TemporalPositionIdentifier": 0x00200100,
+    "TriggerTime": 0x00181060,
+    "WindowCenter": 0x00281050,
+    "WindowWidth": 0x00281051,
+    "XRayTubeCurrent": 0x00181151,
+}
+"""Numbers kept of each header, by keyword: no identifier, no date, no free text."""
+
+_WORDS = {
+    "BodyPartExamined": 0x00180015,
+    "ConvolutionKernel": 0x00181210,
+    "DecayCorrection": 0x00541102,
+    "FilterType": 0x00181160,
+    "ImageType": 0x00080008,
+    "LossyImageCompression": 0x00282110,
+    "Manufacturer": 0x00080070,
+    "ManufacturerModelName": 0x00081090,
+    "Modality": 0x00080060,
+    "PatientPosition": 0x00185100,
+    "RescaleType": 0x00281054,
+    "ScanningSequence": 0x00180020,
+    "SequenceVariant": 0x00180021,
+    "Units": 0x00541001,
+    "WindowCenterWidthExplanation": 0x00281055,
+}
+"""Words kept of each header, by keyword, as `_NUMBERS`."""
+
+_STORED = {"PixelPaddingValue": 0x00280120, "PixelPaddingRangeLimit": 0x00280121}
+"""Stored numbers (US or SS as PixelRepresentation says) kept of each header."""
+
+_OTHERS = {
+    "AcquisitionDate": 0x00080022,
+    "AcquisitionDateTime": 0x0008002A,
+    "AcquisitionTime": 0x00080032,
+    "BitsAllocated": 0x00280100,
+    "BitsStored": 0x00280101,
+    "Columns": 0x00280011,
+    "FrameOfReferenceUID": 0x00200052,
+    "HighBit": 0x00280102,
+    "ImageOrientationPatient": 0x00200037,
+    "ImagePositionPatient": 0x00200032,
+    "InstanceNumber": 0x00200013,
+    "ModalityLUTSequence": 0x00283000,
+    "NumberOfFrames": 0x00280008,
+    "PhotometricInterpretation": 0x00280004,
+    "PixelRepresentation": 0x00280103,
+    "PixelSpacing": 0x00280030,
+    "PlanarConfiguration": 0x00280006,
+    "RescaleIntercept": 0x00281052,
+    "RescaleSlope": 0x00281053,
+    "Rows": 0x00280010,
+    "SOPClassUID": 0x00080016,
+    "SOPInstanceUID": 0x00080018,
+    "SamplesPerPixel": 0x00280002,
+    "SeriesInstanceUID": 0x0020000E,
+    "SeriesNumber": 0x00200011,
+    "StudyInstanceUID": 0x0020000D,
+}
+_TAGS = _NUMBERS | _WORDS | _STORED | _OTHERS
+WANTED = tuple(sorted(_TAGS.values()))
+"""Tags of the elements that an Instance is made of, ascending."""
+
+
+class HeaderError(Exception):
+    """Why a file is no Instance; the message becomes the reason of a `Skipped`."""
+
+    def __init__(self, reason: str, *, damaged: bool = False) -> None:
+        super().__init__(reason)
+        self.damaged = damaged
+        """Whether the file may have been an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """The elements of one header, and where its pixels lie."""
+
+    values: Mapping[int, bytes]
+    """Value of each wanted element by tag, undecoded; empty for a sequence."""
+
+    little_endian: bool
+    """Byte order of the binary values."""
+
+    transfer_syntax_uid: str
+    """How header and pixels are encoded."""
+
+    pixel_element: str
+    """Keyword of the element that holds the pixels."""
+
+    pixel_offset: int | None
+    """Byte in the file where its value begins; None if the file is deflated."""
+
+    pixel_length: int | None
+    """Length of its value, bytes; None if undefined."""
+
+    description: str = ""
+    """SeriesDescription, decoded."""
+
+    fallback_uid: str = ""
+    """MediaStorageSOPInstanceUID, for a header without SOPInstanceUID."""
+
+
+class _Reader:
+    """Typed values of a header by keyword; notes those that are malformed."""
+
+    __slots__ = ("_byte_order", "_values", "malformed")
+
+    def __init__(self, elements: Elements) -> None:
+        self._values = elements.values
+        self._byte_order = "<" if elements.little_endian else ">"
+        self.malformed: list[tuple[str, str]] = []
+
+    def has(self, keyword: str) -> bool:
+        return _TAGS[keyword] in self._values
+
+    def text(self, keyword: str) -> str:
+        return self._values.get(_TAGS[keyword], b"").decode("latin-1").strip(" \0")
+
+    def words(self, keyword: str) -> tuple[str, ...]:
+        text = self.text(keyword)
+        return tuple(word.strip() for word in text.split("\\")) if text else ()
+
+    def numbers(self, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
+        """Return the numbers of a DS, IS, FD or FL element; None if absent or malformed."""
+        raw = self._values.get(_TAGS[keyword], b"")
+        if not raw.strip(b" \0"):
+            return None
+        if keyword == "DiffusionBValue" and len(raw) == 8:
+            return struct.unpack(self._byte_order + "d", raw)
+        try:
+            found = tuple(float(word) for word in raw.decode("ascii").strip(" \0").split("\\"))
+        except ValueError:
+            return self._reject(keyword)
+        if not all(map(math.isfinite, found)) or (count is not None and len(found) != count):
+            return self._reject(keyword)
+        return found
+
+    def number(self, keyword: str) -> float | None:
+        found = self.numbers(keyword)
+        return None if found is None else found[0]
+
+    def integer(self, keyword: str) -> int | None:
+        found = self.number(keyword)
+        return None if found is None else int(found)
+
+    def short(self, keyword: str) -> int | None:
+        """Return the value of a US element; None if absent."""
+        raw = self._values.get(_TAGS[keyword], b"")
+        return int(struct.unpack_from(self._byte_order + "H", raw)[0]) if len(raw) >= 2 else None
+
+    def stored(self, keyword: str, signed: bool) -> int | None:
+        raw = self._values.get(_TAGS[keyword], b"")
+        code = self._byte_order + ("h" if signed else "H")
+        return int(struct.unpack_from(code, raw)[0]) if len(raw) >= 2 else None
+
+    def _reject(self, keyword: str) -> None:
+        text = self._values[_TAGS[keyword]][:40].decode("ascii", "replace").strip(" \0")
+        self.malformed.append((keyword, text))
+
+
+def instance_from_elements(elements: Elements, *, path: str, size: int) -> Instance:
+    """Return the Instance that a header describes.
+
+    Parameters
+    ----------
+    elements
+        Raw values and the place of the pixels.
+    path, size
+        The file and its length in bytes.
+
+    Raises
+    ------
+    HeaderError
+        If the header lacks what an image needs (DICOM PS3.3 C.7.6.3).
+    """
+    reader = _Reader(elements)
+    pixels = _pixel_format(reader, elements)
+    frames = _frames(reader, elements, pixels, size)
+    return Instance(
+        path=path,
+        uid=reader.text("SOPInstanceUID") or elements.fallback_uid,
+        sop_class_uid=reader.text("SOPClassUID"),
+        series_uid=reader.text("SeriesInstanceUID"),
+        study_uid=reader.text("StudyInstanceUID"),
+        modality=reader.text("Modality"),
+        pixels=pixels,
+        frames=frames,
+        size=size,
+        frame_of_reference_uid=reader.text("FrameOfReferenceUID"),
+        number=reader.integer("InstanceNumber"),
+        series_number=reader.integer("SeriesNumber"),
+        description=elements.description,
+        image_type=reader.words("ImageType"),
+        acquisition_time=_acquisition_time(reader),
+        values=_kept_values(reader, pixels.pixel_representation == 1),
+        malformed=tuple(sorted(set(reader.malformed))),
+    )
+
+
+@lru_cache(maxsize=256)
+def _shared_format(*fields: object) -> PixelFormat:
+    """Return one object for equal formats, so that thousands of slices share it."""
+    return PixelFormat(*fields)  # type: ignore[arg-type]  # typed where it is called
+
+
+def _pixel_format(reader: _Reader, elements: Elements) -> PixelFormat:
+    needed = {k: reader.short(k) for k in ("Rows", "Columns", "BitsAllocated")}
+    absent = [k for k, v in needed.items() if not v]
+    if absent:
+        raise HeaderError(f"its header lacks {', '.join(absent)}, or they are 0", damaged=True)
+    allocated = needed["BitsAllocated"] or 0
+    stored = reader.short("BitsStored") or allocated
+    high_bit = reader.short("HighBit")
+    if stored > allocated:
+        raise HeaderError(f"BitsStored {stored} exceeds BitsAllocated {allocated}", damaged=True)
+    return _shared_format(
+        needed["Rows"],
+        needed["Columns"],
+        reader.short("SamplesPerPixel") or 1,
+        reader.text("PhotometricInterpretation") or "MONOCHROME2",
+        allocated,
+        stored,
+        stored - 1 if high_bit is None else high_bit,
+        reader.short("PixelRepresentation") or 0,
+        elements.transfer_syntax_uid,
+        reader.short("PlanarConfiguration") or 0,
+        elements.pixel_element,
+        reader.has("ModalityLUTSequence"),
+        elements.little_endian,
+    )
+
+
+def _frames(reader: _Reader, elements: Elements, pixels: PixelFormat, size: int) -> tuple[Frame, ...]:
+    position = reader.numbers("ImagePositionPatient", 3)
+    orientation = _orientation(reader)
+    spacing = reader.numbers("PixelSpacing", 2)
+    if spacing is not None and min(spacing) <= 0:
+        reader.malformed.append(("PixelSpacing", "\\".join(map(str, spacing))))
+        spacing = None
+    slope = reader.number("RescaleSlope")
+    if slope == 0:
+        reader.malformed.append(("RescaleSlope", "0"))
+    count = reader.integer("NumberOfFrames") or 1
+    if count < 1:
+        raise HeaderError(f"NumberOfFrames is {count}", damaged=True)
+    places = _places(elements, pixels, count, size)
+    return tuple(
+        Frame(
+            index=index,
+            position=position,  # type: ignore[arg-type]  # counted above
+            orientation=orientation,  # type: ignore[arg-type]
+            pixel_spacing=spacing,  # type: ignore[arg-type]
+            slope=slope or 1.0,
+            intercept=reader.number("RescaleIntercept") or 0.0,
+            offset=offset,
+            length=length,
+        )
+        for index, (offset, length) in enumerate(places)
+    )
+
+
+def _orientation(reader: _Reader) -> tuple[float, ...] | None:
+    """Return ImageOrientationPatient if its two vectors can be direction cosines."""
+    found = reader.numbers("ImageOrientationPatient", 6)
+    if found is None:
+        return None
+    along_x, along_y = found[:3], found[3:]
+    lengths = math.hypot(*along_x), math.hypot(*along_y)
+    dot = sum(a * b for a, b in zip(along_x, along_y, strict=True))
+    if any(abs(length - 1) > 1e-2 for length in lengths) or abs(dot) > 1e-2:
+        reader.malformed.append(("ImageOrientationPatient", "\\".join(f"{v:g}" for v in found)))
+        return None
+    return found
+
+
+def _places(
+    elements: Elements, pixels: PixelFormat, count: int, size: int
+) -> list[tuple[int | None, int | None]]:
+    """Return offset and length of each frame; the length is what the file has of it."""
+    start, length = elements.pixel_offset, elements.pixel_length
+    native = elements.transfer_syntax_uid in NATIVE
+    swapped = pixels.bits_allocated == 8 and not pixels.little_endian
+    if start is None or length is None or not native or pixels.bits_allocated % 8 or swapped:
+        return [(start, None)] * count
+    end = min(start + length, size)
+    step = pixels.frame_bytes
+    begins = [start + n * step for n in range(count)]
+    return [(begin, max(0, min(step, end - begin))) for begin in begins]
+
+
+def _acquisition_time(reader: _Reader) -> float | None:
+    """Return seconds from a fixed day to the acquisition; without a date from midnight."""
+    joined = reader.text("AcquisitionDateTime")
+    day, clock = (joined[:8], joined[8:]) if joined else (reader.text("AcquisitionDate"), reader.text("AcquisitionTime"))
+    clock = clock.split("+")[0].split("-")[0].replace(":", "")
+    try:
+        hours, minutes, seconds = int(clock[:2]), int(clock[2:4] or 0), float(clock[4:] or 0)
+        days = date(int(day[:4]), int(day[4:6]), int(day[6:8])).toordinal() if len(day) == 8 else 0
+    except ValueError:
+        return None
+    return days * 86400.0 + hours * 3600 + minutes * 60 + seconds
+
+
+def _kept_values(reader: _Reader, signed: bool) -> tuple[tuple[str, Value], ...]:
+    kept: dict[str, Value] = {}
+    for keyword in _NUMBERS:
+        numbers = reader.numbers(keyword)
+        if numbers:
+            kept[keyword] = numbers[0] if len(numbers) == 1 else numbers
+    for keyword in _WORDS:
+        words = reader.words(keyword)
+        if words:
+            kept[keyword] = words[0] if len(words) == 1 else words
+    for keyword in _STORED:
+        stored = reader.stored(keyword, signed)
+        if stored is not None:
+            kept[keyword] = stored
+    return tuple(sorted(kept.items()))

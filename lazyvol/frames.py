@@ -1,0 +1,298 @@
+"""One frame, or part of it, as values: opens its file, reads or decodes, closes.
+
+Uncompressed frames cost the bytes of the rows asked for; compressed ones are decoded
+whole. No file stays open.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import fsspec
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.uid import UID
+
+from lazyvol.codecs import decoder_of, plugin_of
+from lazyvol.errors import PixelRangeError, PixelReadError
+from lazyvol.records import PixelFormat
+
+__all__ = ["FrameSource", "FrameTable", "read_frames"]
+
+Indices = npt.NDArray[np.intp]
+Pixels = npt.NDArray[Any]
+
+_READ_THROUGH = 4096
+"""Rows whose gap in the file is at most so many bytes are read in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSource:
+    """Where one frame lies and how its stored numbers become values."""
+
+    name: str
+    """Its file, relative to the root of the table."""
+
+    index: int
+    """Number of the frame in its file, from 0."""
+
+    count: int
+    """Number of frames in its file."""
+
+    offset: int | None
+    """Byte where the frame begins; where the pixel element begins if length is None."""
+
+    length: int | None
+    """Bytes of the frame that the file holds; None if a decoder has to find them."""
+
+    pixels: PixelFormat
+    """Layout of the stored numbers."""
+
+    slope: float
+    """Value = stored * slope + intercept."""
+
+    intercept: float
+    """See slope."""
+
+    content: bytes | None = field(default=None, repr=False)
+    """The whole file, if it is not on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTable:
+    """All frames of a volume: a value that pickles small and holds no open file."""
+
+    root: str
+    """Folder that the names are relative to; empty if they are whole."""
+
+    sources: tuple[FrameSource, ...]
+    """One source for each frame, in the order of the volume."""
+
+    dtype: str
+    """Type of the values, e.g. ``int16``."""
+
+    def path(self, n: int) -> str:
+        """Return the path of the file that holds frame ``n``."""
+        return os.path.join(self.root, self.sources[n].name)
+
+
+def read_frames(table: FrameTable, which: Sequence[int] | Indices, rows: Indices, columns: Indices) -> Pixels:
+    """Read parts of frames as values.
+
+    Parameters
+    ----------
+    table
+        Where the frames lie.
+    which
+        Numbers of the frames in the table; shape (n,).
+    rows, columns
+        Indices of the rows and columns wanted, in any order.
+
+    Returns
+    -------
+    numpy.ndarray
+        Values, stored * slope + intercept, of ``table.dtype``; shape (n, rows, columns).
+
+    Raises
+    ------
+    PixelReadError
+        If a file is gone, cut short, or cannot be decoded; names file and frame.
+    PixelRangeError
+        If a value does not fit into the dtype; names file and value.
+    """
+    out = np.empty((len(which), len(rows), len(columns)), np.dtype(table.dtype))
+    if not out.size:
+        return out
+    for n, frame in enumerate(which):
+        source, path = table.sources[frame], table.path(int(frame))
+        stored = _read_stored(source, path, rows)
+        if not _is_whole(columns, source.pixels.columns):
+            stored = stored[:, columns]
+        _rescale(stored, source, path, out[n])
+    return out
+
+
+def _is_whole(indices: Indices, length: int) -> bool:
+    return len(indices) == length and bool((indices == np.arange(length)).all())
+
+
+def _read_stored(source: FrameSource, path: str, rows: Indices) -> Pixels:
+    """Return stored numbers of whole rows, sign extended and without unused bits."""
+    try:
+        if source.length is None:
+            return _decode(source, path)[rows]
+        return _only_stored_bits(_read_rows(source, path, rows), source.pixels)
+    except PixelReadError:
+        raise
+    except OSError as error:
+        raise PixelReadError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from error
+    except Exception as error:  # whatever a broken stream makes of a codec
+        raise PixelReadError(
+            f"frame {source.index} of {path} cannot be decoded ({UID(source.pixels.transfer_syntax_uid).name}): "
+            f"{type(error).__name__}: {str(error)[:200]}. The file is damaged; leave its slice out."
+        ) from error
+
+
+def _read_rows(source: FrameSource, path: str, rows: Indices) -> Pixels:
+    pixels = source.pixels
+    stored = np.empty((len(rows), pixels.columns * pixels.samples_per_pixel), _stored_dtype(pixels))
+    row_bytes = stored.shape[1] * stored.itemsize
+    assert source.offset is not None and source.length is not None
+    with _reader(source, path) as read_into:
+        for first, part in _runs(rows, max(1, _READ_THROUGH // row_bytes)):
+            low, high = int(part.min()), int(part.max()) + 1
+            if high * row_bytes > source.length:
+                raise _short(source, path)
+            exact = len(part) == high - low and bool((part == np.arange(low, high)).all())
+            target = stored[first : first + len(part)] if exact else np.empty((high - low, stored.shape[1]), stored.dtype)
+            if read_into(memoryview(target).cast("B"), source.offset + low * row_bytes) < target.nbytes:
+                raise _short(source, path)
+            if not exact:
+                stored[first : first + len(part)] = target[part - low]
+    return stored
+
+
+def _short(source: FrameSource, path: str) -> PixelReadError:
+    whole = source.pixels.frame_bytes
+    return PixelReadError(
+        f"{path} is cut short: frame {source.index} has {source.length} of {whole} bytes, or fewer since it was "
+        "scanned. Copy the file again, or leave its slice out."
+    )
+
+
+def _runs(rows: Indices, most: int) -> Iterator[tuple[int, Indices]]:
+    """Yield parts of ``rows`` that are read in one go, with the place of each in ``rows``."""
+    breaks = np.flatnonzero(np.abs(np.diff(rows)) > most) + 1
+    starts = [0, *(int(b) for b in breaks)]
+    yield from zip(starts, np.split(rows, breaks), strict=True)
+
+
+def _stored_dtype(pixels: PixelFormat) -> np.dtype[Any]:
+    order = "<" if pixels.little_endian else ">"
+    return np.dtype(f"{order}{'ui'[pixels.pixel_representation]}{pixels.bits_allocated // 8}")
+
+
+def _only_stored_bits(stored: Pixels, pixels: PixelFormat) -> Pixels:
+    """Shift out what is not part of the value; a shift back extends the sign (DICOM PS3.5 8.1.1)."""
+    native = stored if stored.dtype.isnative else stored.astype(stored.dtype.newbyteorder("="))
+    unused = pixels.bits_allocated - pixels.bits_stored
+    if unused:
+        np.left_shift(native, unused, out=native)
+        np.right_shift(native, unused, out=native)
+    return native
+
+
+@contextmanager
+def _reader(source: FrameSource, path: str) -> Iterator[Any]:
+    """Yield a function that fills a buffer from a byte of the file on, and returns how much it could."""
+    if source.content is not None:
+        yield lambda buffer, offset: _copy(source.content, buffer, offset)
+    elif "://" in path:
+        files, name = fsspec.core.url_to_fs(path)
+        yield lambda buffer, offset: _copy(files.cat_file(name, offset, offset + len(buffer)), buffer, 0)
+    else:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            yield lambda buffer, offset: _fill(file, buffer, offset)
+        finally:
+            os.close(file)
+
+
+def _copy(content: bytes | None, buffer: memoryview, offset: int) -> int:
+    part = (content or b"")[offset : offset + len(buffer)]
+    buffer[: len(part)] = part
+    return len(part)
+
+
+def _fill(file: int, buffer: memoryview, offset: int) -> int:
+    done = 0
+    while done < len(buffer):
+        count = _read_at(file, buffer[done:], offset + done)
+        if not count:
+            break
+        done += count
+    return done
+
+
+def _read_at(file: int, buffer: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(file, [buffer], offset)
+    os.lseek(file, offset, os.SEEK_SET)
+    part = os.read(file, len(buffer))
+    buffer[: len(part)] = part
+    return len(part)
+
+
+def _decode(source: FrameSource, path: str) -> Pixels:
+    """Return one frame of an encapsulated or deflated pixel element; shape (rows, columns)."""
+    pixels = source.pixels
+    options = {
+        "rows": pixels.rows,
+        "columns": pixels.columns,
+        "samples_per_pixel": pixels.samples_per_pixel,
+        "photometric_interpretation": pixels.photometric_interpretation,
+        "pixel_representation": pixels.pixel_representation,
+        "bits_allocated": pixels.bits_allocated,
+        "bits_stored": pixels.bits_stored,
+        "number_of_frames": source.count,
+        "planar_configuration": pixels.planar_configuration,
+        "pixel_keyword": pixels.element,
+        "transfer_syntax_uid": pixels.transfer_syntax_uid,
+    }
+    decoder, plugin = decoder_of(pixels.transfer_syntax_uid), plugin_of(pixels.transfer_syntax_uid)
+    with _open(source, path) as file:
+        stream: Any = file
+        if source.offset is None:
+            stream = pydicom.dcmread(file, force=True)[pixels.element].value
+        else:
+            file.seek(source.offset)
+        values, _ = decoder.as_array(stream, index=source.index, raw=True, decoding_plugin=plugin, **options)
+    if values.shape[:2] != (pixels.rows, pixels.columns):
+        raise PixelReadError(f"frame {source.index} of {path} decodes to shape {values.shape}, not as its header says.")
+    return values
+
+
+def _open(source: FrameSource, path: str) -> Any:
+    if source.content is not None:
+        return BytesIO(source.content)
+    return fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")
+
+
+def _rescale(stored: Pixels, source: FrameSource, path: str, out: Pixels) -> None:
+    """Write stored * slope + intercept into ``out`` without overflow."""
+    slope, intercept = source.slope, source.intercept
+    if out.dtype.kind == "f":
+        out[...] = stored if (slope, intercept) == (1, 0) else stored.astype("float64") * slope + intercept
+        return
+    _require_fits(stored, source, path, out.dtype)
+    # Arithmetic modulo 2**bits is exact, because the results are known to fit.
+    out[...] = stored.astype(out.dtype, copy=False)
+    if slope != 1:
+        np.multiply(out, np.int64(slope).astype(out.dtype), out=out)
+    if intercept:
+        np.add(out, np.int64(intercept).astype(out.dtype), out=out)
+
+
+def _require_fits(stored: Pixels, source: FrameSource, path: str, dtype: np.dtype[Any]) -> None:
+    bits, signed = source.pixels.bits_stored, source.pixels.pixel_representation == 1
+    declared = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    limits = np.iinfo(dtype)
+    if not _outside(declared, source, limits):
+        return
+    bad = _outside((int(stored.min()), int(stored.max())), source, limits)
+    if bad:
+        raise PixelRangeError(
+            f"frame {source.index} of {path} holds the value {bad[0]:g}, outside {dtype} ({limits.min} to "
+            f"{limits.max}). Open the series with dtype=\"int32\" or dtype=\"float32\"."
+        )
+
+
+def _outside(stored: tuple[int, int], source: FrameSource, limits: np.iinfo[Any]) -> list[float]:
+    values = (s * source.slope + source.intercept for s in stored)
+    return [v for v in values if not limits.min <= v <= limits.max]

@@ -1,0 +1,354 @@
+"""From paths to header records: what each DICOM file holds and where its pixels lie.
+
+Files are told by content, never by name. pydicom finds the elements; their raw values
+are understood here, so that a malformed one is named instead of warned of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import fsspec
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_partial
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from lazyvol.elements import WANTED, Elements, HeaderError, instance_from_elements
+from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
+from lazyvol.records import Instance, Skipped
+
+__all__ = ["Scan", "Source", "read_header", "scan_headers"]
+
+Path = str | os.PathLike[str]
+Source = Path | Iterable[Path] | Iterable[Dataset]
+"""A folder, a file or a URL; a list of files; or a list of pydicom datasets."""
+
+_PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_LONG_VRS = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a scan found."""
+
+    instances: tuple[Instance, ...]
+    """Files that hold pixels, by path."""
+
+    skipped: tuple[Skipped, ...]
+    """Files left out, with the reason, by path."""
+
+
+def scan_headers(source: Source, *, recursive: bool = True) -> Scan:
+    """Read the headers of all DICOM files of a folder, a list of files or a list of datasets.
+
+    Parameters
+    ----------
+    source
+        A folder, a file, a URL that fsspec knows, a list of these, or a list of pydicom datasets.
+    recursive
+        Whether folders inside a folder are searched too.
+
+    Returns
+    -------
+    Scan
+        Instances, and files that were left out with the reason. No pixel is read.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If a path does not exist.
+    NoImagesError
+        If a folder or list is empty.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> folder = getfixture("chest_folder")
+    >>> len(lazyvol.scan_headers(folder).instances)
+    24
+    """
+    instances: list[Instance] = []
+    skipped: list[Skipped] = []
+    entries = list(_entries(source, recursive))
+    if not entries:
+        raise NoImagesError(f"{_name_of(source)} holds no file. Give a folder of DICOM files, or a list of them.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what is found out and named here
+        for path, content in entries:
+            try:
+                instances.append(read_instance(path, content))
+            except HeaderError as error:
+                skipped.append(Skipped(path, str(error), error.damaged))
+    return Scan(tuple(_with_digests(instances)), tuple(skipped))
+
+
+def read_instance(path: str, content: bytes | None = None) -> Instance:
+    """Return the Instance of one file, or of the ``content`` of one; raise `HeaderError` with the reason if none."""
+    try:
+        with _open(path, content) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            elements = _read_elements(file)
+            modified = os.fstat(file.fileno()).st_mtime_ns if content is None and not _is_url(path) else 0
+    except HeaderError:
+        raise
+    except OSError as error:
+        raise HeaderError(f"cannot be opened: {error.strerror or type(error).__name__}", damaged=True) from error
+    except Exception as error:  # whatever a broken header makes of a parser
+        raise HeaderError(f"its header cannot be read: {type(error).__name__}", damaged=True) from error
+    return replace(instance_from_elements(elements, path=path, size=size), content=content, modified=modified)
+
+
+def read_header(path: Path) -> pydicom.Dataset:
+    """Read the whole header of one file.
+
+    Parameters
+    ----------
+    path
+        A DICOM file, with or without preamble, or its URL.
+
+    Returns
+    -------
+    pydicom.Dataset
+        Every element before the pixels, with the names of patient and staff if the file has them.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such file.
+    DicomReadError
+        If it is not DICOM.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> lazyvol.read_header(getfixture("chest_folder") / "body-0000.dcm").Modality
+    'CT'
+    """
+    name = os.fspath(path)
+    _require_exists(name)
+    if _is_folder(name):
+        raise DicomReadError(f"{name} is a folder; read_header wants one file. scan_headers reads a folder.")
+    try:
+        with _open(name, None) as file:
+            _require_dicom(file)
+            return pydicom.dcmread(file, stop_before_pixels=True, force=True)
+    except HeaderError as error:
+        raise DicomReadError(f"{name}: {error}. Give a DICOM file.") from error
+    except OSError as error:
+        raise DicomReadError(f"{name} cannot be opened: {error.strerror or type(error).__name__}.") from error
+    except Exception as error:  # whatever a broken header makes of a parser
+        raise DicomReadError(f"the header of {name} cannot be read: {type(error).__name__}.") from error
+
+
+def _entries(source: Source, recursive: bool) -> Iterator[tuple[str, bytes | None]]:
+    """Yield each file as path and, for a dataset in memory, the bytes of the file that it would be."""
+    if isinstance(source, Dataset):
+        source = [source]
+    if isinstance(source, str | os.PathLike):
+        yield from ((path, None) for path in _files(os.fspath(source), recursive))
+        return
+    for n, entry in enumerate(source):
+        if isinstance(entry, Dataset):
+            yield f"dataset[{n}]", _encode(entry, n)
+        else:
+            yield from ((path, None) for path in _files(os.fspath(entry), recursive))
+
+
+def _name_of(source: Source) -> str:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else "the list"
+
+
+def _files(root: str, recursive: bool) -> Iterator[str]:
+    _require_exists(root)
+    if not _is_folder(root):
+        yield root
+    elif _is_url(root):
+        files, path = fsspec.core.url_to_fs(root)
+        yield from (files.unstrip_protocol(f) for f in sorted(files.find(path, maxdepth=None if recursive else 1)))
+    else:
+        yield from _walk(root, recursive, set())
+
+
+def _walk(folder: str, recursive: bool, visited: set[tuple[int, int]]) -> Iterator[str]:
+    """Yield the files below a folder by name; a link back to a folder on the way is not followed twice."""
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) in visited:
+        return
+    visited.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda e: e.name)
+    if any(e.name in ("zarr.json", ".zgroup", ".zarray") for e in found):
+        return
+    for entry in found:
+        if not entry.is_dir():
+            yield entry.path
+        elif recursive:
+            yield from _walk(entry.path, recursive, visited)
+
+
+def _is_url(path: str) -> bool:
+    return "://" in path
+
+
+def _is_folder(path: str) -> bool:
+    if _is_url(path):
+        files, name = fsspec.core.url_to_fs(path)
+        return bool(files.isdir(name))
+    return os.path.isdir(path)
+
+
+def _require_exists(path: str) -> None:
+    if _is_url(path):
+        files, name = fsspec.core.url_to_fs(path)
+        exists = bool(files.exists(name))
+    else:
+        exists = os.path.lexists(path)
+    if not exists:
+        raise SourceNotFoundError(f"{path} does not exist. Give a DICOM file, or a folder of them.")
+
+
+def _open(path: str, content: bytes | None) -> Any:
+    if content is not None:
+        return BytesIO(content)
+    if _is_url(path):
+        return fsspec.open(path, "rb", block_size=1 << 16, cache_type="readahead").open()
+    return open(path, "rb")
+
+
+def _require_dicom(file: BinaryIO) -> None:
+    """Raise unless the file has the DICOM marker, or begins as a data set without one does."""
+    head = file.read(140)
+    file.seek(0)
+    if not head:
+        raise HeaderError("it is empty")
+    if head[128:132] == b"DICM":
+        return
+    group, vr = head[:2], head[4:6]
+    explicit = vr.isalpha() and vr.isupper()
+    implicit = len(head) >= 8 and int.from_bytes(head[4:8], "little") < 1024
+    if group not in (b"\x02\x00", b"\x08\x00", b"\x00\x08") or not (explicit or implicit):
+        raise HeaderError("not DICOM: no DICM marker at byte 128 and no data element at the start")
+
+
+def _read_elements(file: BinaryIO) -> Elements:
+    """Find the elements before the pixels, and where the pixels begin."""
+    _require_dicom(file)
+    stopped: list[tuple[int, str | None, int]] = []
+
+    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if tag in _PIXELS:
+            stopped.append((int(tag), vr, length))
+        return tag in _PIXELS
+
+    dataset = read_partial(file, stop_when=at_pixels, force=True)
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+    implicit, little = dataset.original_encoding
+    if not syntax:
+        syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        syntax = syntax if little else "1.2.840.10008.1.2.2"
+    sop_class = _text_of(dataset, 0x00080016) or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    if sop_class == _MEDIA_STORAGE_DIRECTORY or "DirectoryRecordSequence" in dataset:
+        raise HeaderError("a DICOMDIR: an index of other files, without pixels")
+    if not stopped:
+        raise _no_pixels(dataset, sop_class)
+    tag, vr, length = stopped[0]
+    header_end = file.tell()
+    long_form = not implicit and vr in _LONG_VRS
+    deflated = UID(syntax).is_deflated
+    return Elements(
+        values=_raw_values(dataset),
+        little_endian=bool(little),
+        transfer_syntax_uid=str(syntax),
+        pixel_element=_PIXELS[tag],
+        pixel_offset=None if deflated else header_end + (12 if long_form else 8),
+        pixel_length=None if length == _UNDEFINED_LENGTH else length,
+        description=_description(dataset),
+        fallback_uid=str(dataset.file_meta.get("MediaStorageSOPInstanceUID", "")),
+    )
+
+
+def _raw_values(dataset: Dataset) -> dict[int, bytes]:
+    """Return the undecoded value of each wanted element; empty for a sequence."""
+    found = ((tag, dataset.get_item(tag)) for tag in WANTED if tag in dataset)
+    values = ((tag, getattr(element, "value", None)) for tag, element in found)
+    return {tag: value if isinstance(value, bytes) else b"" for tag, value in values}
+
+
+def _description(dataset: Dataset) -> str:
+    raw = getattr(dataset.get_item(0x0008103E), "value", None)
+    if isinstance(raw, bytes) and raw.isascii() and b"\x1b" not in raw:
+        return raw.decode().strip(" \0")
+    return str(dataset.get("SeriesDescription", "") or "")
+
+
+def _no_pixels(dataset: Dataset, sop_class: str) -> HeaderError:
+    if not sop_class:
+        return HeaderError("not DICOM, or cut short: no SOPClassUID and no pixels", damaged=True)
+    kind = UID(sop_class).name
+    if 0x00280010 in dataset:
+        return HeaderError(f"cut short: a {kind} whose header ends before its pixels", damaged=True)
+    return HeaderError(f"no pixels: {kind}", damaged="Image Storage" in kind)
+
+
+def _text_of(dataset: Dataset, tag: int) -> str:
+    raw = dataset.get_item(tag)
+    value = getattr(raw, "value", None)
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace").strip(" \0")
+    return str(value) if value else ""
+
+
+def _with_digests(instances: list[Instance]) -> Iterator[Instance]:
+    """Add the digest of the header to Instances whose UID occurs more than once."""
+    times = Counter(i.uid for i in instances)
+    for instance in instances:
+        if instance.uid and times[instance.uid] > 1:
+            yield replace(instance, digest=_digest(instance))
+        else:
+            yield instance
+
+
+def _digest(instance: Instance) -> str:
+    """Return the SHA-256 of all before the pixels, and of how many bytes of pixels there are."""
+    first = instance.frames[0] if instance.frames else None
+    end = first.offset if first is not None and first.offset is not None else instance.size
+    with _open(instance.path, instance.content) as file:
+        head = file.read(end)
+    return hashlib.sha256(head + str(instance.size - end).encode()).hexdigest()
+
+
+def _encode(dataset: Dataset, n: int) -> bytes:
+    """Return the bytes of the file that a dataset in memory would be."""
+    meta = getattr(dataset, "file_meta", None)
+    syntax = meta.get("TransferSyntaxUID") if meta is not None else None
+    if syntax is None:
+        implicit, little = dataset.original_encoding
+        syntax = ImplicitVRLittleEndian if implicit and little is not False else ExplicitVRLittleEndian
+    copy = Dataset()
+    copy.update(dataset)
+    copy.file_meta = FileMetaDataset()
+    copy.file_meta.TransferSyntaxUID = UID(syntax)
+    copy.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7")
+    copy.file_meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID", "2.25.0")
+    buffer = BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pydicom.dcmwrite(buffer, copy, enforce_file_format=True)
+    except Exception as error:
+        raise DicomReadError(
+            f"dataset {n} of the list cannot be encoded as a DICOM file: {type(error).__name__}. Give datasets that "
+            "dcmread returned with their pixels, or the paths of the files."
+        ) from error
+    return buffer.getvalue()

@@ -1,0 +1,398 @@
+"""Looking at a volume: its field of view, and cuts at a position in mm.
+
+A cut reads the one slice, row or column of voxels that it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from lazyvol.convention import geometry_of
+from lazyvol.errors import OutsideVolumeError, PlotError
+from lazyvol.geometry import ZYX, Geometry
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+__all__ = ["WINDOWS", "field_of_view", "plot_slices", "window_limits"]
+
+Window = str | tuple[float, float] | None
+Positions = float | Sequence[float] | None
+Array = npt.NDArray[Any]
+
+AXES = ("z", "y", "x")
+WINDOWS: Final = MappingProxyType(
+    {
+        "bone": (480.0, 2500.0),
+        "brain": (40.0, 80.0),
+        "liver": (90.0, 150.0),
+        "lung": (-600.0, 1500.0),
+        "soft-tissue": (40.0, 400.0),
+    }
+)
+"""Centre and width in HU of the usual CT windows, as the OHIF viewer has them."""
+
+_OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}
+_LETTERS = ("LR", "PA", "SI")
+_SECOND_LETTER = 0.38
+"""A direction is named by a second letter too if its cosine exceeds this (some 22 degrees)."""
+
+
+def field_of_view(volume: xr.DataArray) -> ZYX:
+    """Return how far a volume extends, from edge to edge, without reading a pixel.
+
+    Parameters
+    ----------
+    volume
+        A volume of lazyvol, or a part of one.
+
+    Returns
+    -------
+    ZYX
+        Named tuple (z, y, x), mm: shape times spacing; for uneven slices last minus first plus
+        half of each end gap; NaN along an axis whose spacing is unknown.
+
+    Raises
+    ------
+    GeometryError
+        If the array carries no geometry.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> lazyvol.field_of_view(lazyvol.open_volume(getfixture("chest_folder")))
+    ZYX(z=960.0, y=384.0, x=512.0)
+    """
+    return geometry_of(volume).field_of_view
+
+
+def window_limits(volume: xr.DataArray, window: Window, values: Array | None = None) -> tuple[float, float]:
+    """Return the values that are shown black and white (DICOM PS3.3 C.11.2.1.2, LINEAR).
+
+    Parameters
+    ----------
+    volume
+        Gives the windows of its header.
+    window
+        A name of `WINDOWS` or of the header, (centre, width), or None for the header's first window.
+    values
+        What is shown: without any window, its 1st and 99th percentiles are the limits.
+
+    Raises
+    ------
+    PlotError
+        If no window has that name, or the width is not positive.
+    """
+    named = {**WINDOWS, **_header_windows(volume)}
+    if isinstance(window, str):
+        if window not in named:
+            raise PlotError(f"there is no window {window!r}. Known are {', '.join(map(repr, sorted(named)))}; or give (centre, width).")
+        centre, width = named[window]
+    elif window is not None:
+        centre, width = (float(v) for v in window)
+    elif "" in named or _header_windows(volume):
+        centre, width = next(iter(_header_windows(volume).values()))
+    else:
+        return _percentiles(values)
+    if not width >= 1:
+        raise PlotError(f"the width of a window must be at least 1, not {width:g}.")
+    return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+
+
+def _header_windows(volume: xr.DataArray) -> dict[str, tuple[float, float]]:
+    """Return the windows of the header by name; without names they are called "0", "1", ..."""
+    found = [_listed(volume, *names) for names in (("WindowCenter", "window_center"), ("WindowWidth", "window_width"))]
+    names = _listed(volume, "WindowCenterWidthExplanation", "")
+    pairs = [(c, w) for c, w in zip(*found, strict=False) if isinstance(c, int | float) and isinstance(w, int | float) and w >= 1]
+    if len(names) != len(pairs):
+        names = [str(n) for n in range(len(pairs))]
+    return {str(name): (float(c), float(w)) for name, (c, w) in zip(names, pairs, strict=True)}
+
+
+def _listed(volume: xr.DataArray, attribute: str, coordinate: str) -> list[Any]:
+    value = volume.attrs.get(attribute)
+    if value is None and coordinate in volume.coords and volume.coords[coordinate].ndim == 0:
+        value = volume.coords[coordinate].item()
+    return [] if value is None else list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+
+
+def _percentiles(values: Array | None) -> tuple[float, float]:
+    finite = np.asarray(values if values is not None else [0.0], dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, [1, 99])
+    return float(low), float(high if high > low else low + 1)
+
+
+def plot_slices(
+    volume: xr.DataArray,
+    *,
+    z: Positions = None,
+    y: Positions = None,
+    x: Positions = None,
+    window: Window = None,
+    ax: Axes | Sequence[Axes] | None = None,
+) -> tuple[AxesImage, ...]:
+    """Plot cuts through a volume at positions in mm, reading just what they show.
+
+    Each cut is drawn in true proportions with mm axes, as radiologists look at it: the patient's
+    left on the right, back down, head up. Letters at the edges say which side is which.
+
+    Parameters
+    ----------
+    volume
+        A volume with dimensions z, y, x, or one slice of it; select time points and the like first.
+    z, y, x
+        Where to cut, as the volume's coordinates have it (mm): one position or several for each
+        axis; the slice nearest is shown. Without any, the middle of each axis.
+    window
+        A name (``"lung"``, ``"soft-tissue"``, ``"bone"``, ``"brain"``, ``"liver"``, or one of the
+        header's), (centre, width), or None for the header's first window.
+    ax
+        Axes to draw into, one for each cut; without, a new figure.
+
+    Returns
+    -------
+    tuple of matplotlib.image.AxesImage
+        One for each cut, in the order z, y, x; ``.axes.figure`` is the figure.
+
+    Raises
+    ------
+    OutsideVolumeError
+        If a position lies outside the field of view.
+    PlotError
+        If the volume has further dimensions, a window is unknown, or the axes do not fit.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> volume = lazyvol.open_volume(getfixture("chest_folder"))
+    >>> image, = lazyvol.plot_slices(volume, z=-500, window="lung")
+    >>> image.get_extent()
+    [-256.0, 256.0, -192.0, 192.0]
+    """
+    extra = [str(d) for d in volume.dims if d not in AXES]
+    if extra or len(volume.dims) < 2:
+        raise PlotError(
+            f"plot_slices wants a volume with dimensions z, y, x or a slice of one; this has {tuple(volume.dims)}. "
+            f"Select first, e.g. isel({extra[0] if extra else 'z'}=0)."
+        )
+    geometry = geometry_of(volume)
+    asked = {axis: where for axis, where in zip(AXES, (z, y, x), strict=True) if where is not None}
+    cuts = [_cut(volume, geometry, axis, k) for axis, k in _cut_indices(volume, geometry, asked)]
+    axes = _axes_for(len(cuts), ax)
+    images = tuple(_draw(cut, geometry, panel, window_limits(cut.values, window, cut.values.values)) for cut, panel in zip(cuts, axes, strict=True))
+    if ax is None:
+        figure = axes[0].figure
+        figure.colorbar(images[-1], ax=axes, label=_quantity(volume), shrink=0.6)
+    return images
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """One cut, read."""
+
+    axis: str
+    """The axis that it is a slice of."""
+    index: int
+    """Where along that axis."""
+    values: xr.DataArray
+    """Its voxels, in memory."""
+
+
+def _cut_indices(volume: xr.DataArray, geometry: Geometry, asked: dict[str, Positions]) -> list[tuple[str, int]]:
+    """Return axis and index of each cut."""
+    missing = [axis for axis in AXES if axis not in volume.dims]
+    if missing:
+        return [(missing[0], 0)]
+    if asked:
+        return [(a, _nearest(volume, geometry, a, mm)) for a, where in asked.items() for mm in np.atleast_1d(np.asarray(where, dtype=float))]
+    lengths = {axis: volume.sizes[axis] for axis in AXES}
+    thick = [axis for axis in AXES if all(lengths[other] > 1 for other in AXES if other != axis)]
+    return [(axis, lengths[axis] // 2) for axis in thick or ["z"]]
+
+
+def _nearest(volume: xr.DataArray, geometry: Geometry, axis: str, position: float) -> int:
+    if axis not in volume.coords:
+        raise OutsideVolumeError(
+            f"{axis} has no positions in mm, because the headers do not say where the slices lie. Select by index: "
+            f"isel({axis}=...)."
+        )
+    labels = np.asarray(volume.coords[axis].values, dtype=float)
+    low, high = _edges(labels, getattr(geometry.spacing, axis))
+    if not low <= position <= high:
+        raise OutsideVolumeError(
+            f"{axis} = {position:g} mm lies outside the volume, which extends from {low:g} to {high:g} mm along {axis}."
+        )
+    return int(np.argmin(np.abs(labels - position)))
+
+
+def _edges(labels: Array, spacing: float) -> tuple[float, float]:
+    """Return the outer edges of the voxels at both ends; half a gap beyond the centres."""
+    ordered = np.sort(labels)
+    if ordered.size == 1:
+        half = spacing / 2 if np.isfinite(spacing) else 0.5
+        return float(ordered[0] - half), float(ordered[0] + half)
+    gaps = np.diff(ordered)
+    ends = (spacing, spacing) if np.isfinite(spacing) else (gaps[0], gaps[-1])
+    return float(ordered[0] - ends[0] / 2), float(ordered[-1] + ends[1] / 2)
+
+
+def _cut(volume: xr.DataArray, geometry: Geometry, axis: str, index: int) -> _Cut:
+    chosen = volume.isel({axis: index}) if axis in volume.dims else volume
+    rows, columns = _layout(geometry, axis)
+    return _Cut(axis, index, chosen.compute().transpose(rows, columns))
+
+
+def _layout(geometry: Geometry, axis: str) -> tuple[str, str]:
+    """Return which axis runs down and which across: head to feet down, else front to back."""
+    first, second = (a for a in AXES if a != axis)
+    if not geometry.is_known:
+        return first, second
+    rank = {"S": 0, "I": 0, "A": 1, "P": 1, "L": 2, "R": 2}
+    letters = geometry.axis_letters
+    down, across = sorted((first, second), key=lambda a: rank[getattr(letters, a)])
+    return down, across
+
+
+def _axes_for(count: int, ax: Any) -> list[Any]:
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        columns = min(count, 3)
+        rows = -(-count // columns)
+        figure, made = plt.subplots(rows, columns, figsize=(4.5 * columns + 1, 4.5 * rows), layout="constrained", squeeze=False)
+        for spare in made.flat[count:]:
+            figure.delaxes(spare)
+        return list(made.flat[:count])
+    given = list(np.ravel(np.asarray(ax, dtype=object)))
+    if len(given) != count:
+        raise PlotError(f"{count} cuts need {count} axes, not {len(given)}.")
+    return given
+
+
+def _draw(cut: _Cut, geometry: Geometry, ax: Any, limits: tuple[float, float]) -> AxesImage:
+    down, across = (str(d) for d in cut.values.dims)
+    values, extent = _on_regular_grid(cut.values, geometry)
+    inverted = cut.values.attrs.get("photometric_interpretation") == "MONOCHROME1"
+    image: AxesImage = ax.imshow(
+        values,
+        cmap="gray_r" if inverted else "gray",
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=extent,
+        origin="lower",
+        aspect="equal" if np.isfinite(extent).all() else "auto",
+        interpolation="nearest",
+    )
+    _turn(ax, geometry, cut.values, extent)
+    ax.set_xlabel(_axis_label(cut.values, geometry, across))
+    ax.set_ylabel(_axis_label(cut.values, geometry, down))
+    ax.set_title(_title(cut))
+    return image
+
+
+def _on_regular_grid(cut: xr.DataArray, geometry: Geometry) -> tuple[Array, tuple[float, float, float, float]]:
+    """Return values ascending along both labels, and their edges (left, right, bottom, top).
+
+    Uneven slices are repeated to their true thickness; where a slice is missing, NaN.
+    """
+    values = np.asarray(cut.values)
+    edges: list[tuple[float, float]] = []
+    for number, axis in enumerate(map(str, cut.dims)):
+        labels = np.asarray(cut.coords[axis].values, dtype=float) if axis in cut.coords else np.arange(cut.sizes[axis], dtype=float)
+        order = np.argsort(labels)
+        values = np.take(values, order, axis=number)
+        spacing = getattr(geometry.spacing, axis) if axis in cut.coords else 1.0
+        edges.append(_edges(labels, spacing))
+        if geometry.slice_positions and axis == "z":
+            values = _spread(values, labels[order], edges[-1], number)
+    (bottom, top), (left, right) = edges
+    return values, (left, right, bottom, top)
+
+
+def _spread(values: Array, labels: Array, edges: tuple[float, float], number: int) -> Array:
+    gaps = np.diff(labels)
+    step = min(float(gaps.min()), float(edges[1] - edges[0]) / 64)
+    count = min(4096, int(np.ceil((edges[1] - edges[0]) / step)) * 4)
+    where = edges[0] + (np.arange(count) + 0.5) * (edges[1] - edges[0]) / count
+    nearest = np.abs(where[:, np.newaxis] - labels).argmin(axis=1)
+    spread = np.take(values, nearest, axis=number).astype(float)
+    empty = np.abs(where - labels[nearest]) > 0.5001 * float(np.median(gaps))
+    inside = (where > labels[0]) & (where < labels[-1])
+    spread[(slice(None),) * number + (empty & inside,)] = np.nan
+    return spread
+
+
+def _turn(ax: Any, geometry: Geometry, cut: xr.DataArray, extent: tuple[float, float, float, float]) -> None:
+    """Turn the axes so that head or front is up and the patient's left (or back) is right; write letters."""
+    left, right, bottom, top = extent
+    if not geometry.is_known:
+        ax.set_ylim(top, bottom)
+        return
+    down, across = map(str, cut.dims)
+    to_top, to_right = (_towards(cut, geometry, axis) for axis in (down, across))
+    if _label_letter(cut, geometry, across) in "RA":
+        left, right, to_right = right, left, _opposite(to_right)
+    if _label_letter(cut, geometry, down) in "PI":
+        bottom, top, to_top = top, bottom, _opposite(to_top)
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)
+    style = {"color": "gold", "fontweight": "bold", "transform": ax.transAxes}
+    ax.text(0.98, 0.5, to_right, ha="right", va="center", **style)
+    ax.text(0.02, 0.5, _opposite(to_right), ha="left", va="center", **style)
+    ax.text(0.5, 0.98, to_top, ha="center", va="top", **style)
+    ax.text(0.5, 0.02, _opposite(to_top), ha="center", va="bottom", **style)
+
+
+def _label_letter(cut: xr.DataArray, geometry: Geometry, axis: str) -> str:
+    """Return the one letter of the patient's side that the labels of an axis grow towards."""
+    letter: str = getattr(geometry.axis_letters, axis)
+    return letter if _sign(cut, axis) > 0 else _opposite(letter)
+
+
+def _towards(cut: xr.DataArray, geometry: Geometry, axis: str) -> str:
+    """Return the side that the labels of an axis grow towards, with a second letter if it is oblique."""
+    cosines = _sign(cut, axis) * np.asarray(geometry.directions[AXES.index(axis)])
+    order = np.argsort(-np.abs(cosines), kind="stable")
+    named = [n for n in order if n == order[0] or abs(cosines[n]) > _SECOND_LETTER]
+    return "".join(_LETTERS[n][int(cosines[n] < 0)] for n in named)
+
+
+def _opposite(letters: str) -> str:
+    return "".join(_OPPOSITE[letter] for letter in letters)
+
+
+def _axis_label(cut: xr.DataArray, geometry: Geometry, axis: str) -> str:
+    if axis not in cut.coords:
+        return f"{axis} [index]"
+    if not geometry.is_known:
+        return f"{axis} [mm from the first voxel]"
+    sheared = f", {geometry.shear:.1f}\N{DEGREE SIGN} off the normal" if axis == "z" and geometry.shear > 0.01 else ""
+    return f"{axis} [mm], towards {_towards(cut, geometry, axis)}{sheared}"
+
+
+def _sign(cut: xr.DataArray, axis: str) -> int:
+    """Return -1 if the labels descend: the geometry's direction follows the index, the label grows the other way."""
+    labels = np.asarray(cut.coords[axis].values)
+    return -1 if labels.size > 1 and labels[-1] < labels[0] else 1
+
+
+def _title(cut: _Cut) -> str:
+    if cut.axis not in cut.values.coords:
+        return f"{cut.axis} index {cut.index}"
+    return f"{cut.axis} = {float(cut.values.coords[cut.axis]):g} mm"
+
+
+def _quantity(volume: xr.DataArray) -> str:
+    name, units = volume.attrs.get("long_name", ""), volume.attrs.get("units", "")
+    return f"{name} [{units}]" if units else str(name)
