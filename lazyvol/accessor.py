@@ -18,7 +18,7 @@ __all__ = ["VolumeAccessor"]
 Array = npt.NDArray[np.float64]
 
 
-@xr.register_dataarray_accessor("vol")
+@xr.register_dataarray_accessor("vol")  # type: ignore[no-untyped-call]  # xarray has no types here
 class VolumeAccessor:
     """Geometry, findings and plots of the volume; nothing is kept here, all comes from its coordinates."""
 

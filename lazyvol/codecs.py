@@ -11,10 +11,10 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 
 if TYPE_CHECKING:
-    from pydicom.pixels.decoders.base import DecodeRunner, Decoder
+    from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 
 __all__ = ["decoder_of", "missing_decoder", "plugin_of"]
 
@@ -29,7 +29,7 @@ _CODECS = {
 }
 """Name of the codec in imagecodecs by transfer syntax (DICOM PS3.6 table A-1)."""
 
-DECODER_DEPENDENCIES = {uid: ("numpy", "imagecodecs>=2024.1.1") for uid in _CODECS}
+DECODER_DEPENDENCIES = dict.fromkeys(_CODECS, ("numpy", "imagecodecs>=2024.1.1"))
 _adding = threading.Lock()
 
 

@@ -80,7 +80,7 @@ def _checksum(attrs: Mapping[str, Any]) -> np.int64:
     """Return a number that differs between geometries, so that arithmetic between them drops the coordinate."""
     directions = [round(v, 6) + 0.0 for v in attrs["directions"]]
     text = json.dumps([directions, attrs["convention"], attrs["frame_of_reference"]])
-    return np.frombuffer(hashlib.sha256(text.encode()).digest()[:8], "<i8")[0]
+    return np.int64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True))
 
 
 def with_frame_of_reference(volume: xr.DataArray, uid: str) -> xr.DataArray:

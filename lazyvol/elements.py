@@ -108,6 +108,10 @@ WANTED = tuple(sorted(_TAGS.values()))
 """Tags of the elements that an Instance is made of, ascending."""
 
 
+_NUMERIC = frozenset("0123456789+-.eE\\ ")
+"""Characters of a DS or IS value; other text may be anything, and is not repeated."""
+
+
 class HeaderError(Exception):
     """Why a file is no Instance; the message becomes the reason of a `Skipped`."""
 
@@ -176,9 +180,11 @@ class _Reader:
         try:
             found = tuple(float(word) for word in raw.decode("ascii").strip(" \0").split("\\"))
         except ValueError:
-            return self._reject(keyword)
+            self._reject(keyword)
+            return None
         if not all(map(math.isfinite, found)) or (count is not None and len(found) != count):
-            return self._reject(keyword)
+            self._reject(keyword)
+            return None
         return found
 
     def number(self, keyword: str) -> float | None:
@@ -201,7 +207,7 @@ class _Reader:
 
     def _reject(self, keyword: str) -> None:
         text = self._values[_TAGS[keyword]][:40].decode("ascii", "replace").strip(" \0")
-        self.malformed.append((keyword, text))
+        self.malformed.append((keyword, text if set(text) <= _NUMERIC else "not a number"))
 
 
 def instance_from_elements(elements: Elements, *, path: str, size: int) -> Instance:
@@ -319,9 +325,7 @@ def _orientation(reader: _Reader) -> tuple[float, ...] | None:
     return found
 
 
-def _places(
-    elements: Elements, pixels: PixelFormat, count: int, size: int
-) -> list[tuple[int | None, int | None]]:
+def _places(elements: Elements, pixels: PixelFormat, count: int, size: int) -> list[tuple[int | None, int | None]]:
     """Return offset and length of each frame; the length is what the file has of it."""
     start, length = elements.pixel_offset, elements.pixel_length
     native = elements.transfer_syntax_uid in NATIVE
@@ -337,7 +341,9 @@ def _places(
 def _acquisition_time(reader: _Reader) -> float | None:
     """Return seconds from a fixed day to the acquisition; without a date from midnight."""
     joined = reader.text("AcquisitionDateTime")
-    day, clock = (joined[:8], joined[8:]) if joined else (reader.text("AcquisitionDate"), reader.text("AcquisitionTime"))
+    day, clock = (
+        (joined[:8], joined[8:]) if joined else (reader.text("AcquisitionDate"), reader.text("AcquisitionTime"))
+    )
     clock = clock.split("+")[0].split("-")[0].replace(":", "")
     try:
         hours, minutes, seconds = int(clock[:2]), int(clock[2:4] or 0), float(clock[4:] or 0)

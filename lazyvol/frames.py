@@ -143,15 +143,18 @@ def _read_rows(source: FrameSource, path: str, rows: Indices) -> Pixels:
     pixels = source.pixels
     stored = np.empty((len(rows), pixels.columns * pixels.samples_per_pixel), _stored_dtype(pixels))
     row_bytes = stored.shape[1] * stored.itemsize
-    assert source.offset is not None and source.length is not None
+    assert source.offset is not None
+    assert source.length is not None
     with _reader(source, path) as read_into:
         for first, part in _runs(rows, max(1, _READ_THROUGH // row_bytes)):
             low, high = int(part.min()), int(part.max()) + 1
             if high * row_bytes > source.length:
                 raise _short(source, path)
             exact = len(part) == high - low and bool((part == np.arange(low, high)).all())
-            target = stored[first : first + len(part)] if exact else np.empty((high - low, stored.shape[1]), stored.dtype)
-            if read_into(memoryview(target).cast("B"), source.offset + low * row_bytes) < target.nbytes:
+            target: Pixels = (
+                stored[first : first + len(part)] if exact else np.empty((high - low, stored.shape[1]), stored.dtype)
+            )
+            if read_into(memoryview(target.data).cast("B"), source.offset + low * row_bytes) < target.nbytes:
                 raise _short(source, path)
             if not exact:
                 stored[first : first + len(part)] = target[part - low]
@@ -232,7 +235,7 @@ def _read_at(file: int, buffer: memoryview, offset: int) -> int:
 def _decode(source: FrameSource, path: str) -> Pixels:
     """Return one frame of an encapsulated or deflated pixel element; shape (rows, columns)."""
     pixels = source.pixels
-    options = {
+    options: dict[str, Any] = {
         "rows": pixels.rows,
         "columns": pixels.columns,
         "samples_per_pixel": pixels.samples_per_pixel,
@@ -289,7 +292,7 @@ def _require_fits(stored: Pixels, source: FrameSource, path: str, dtype: np.dtyp
     if bad:
         raise PixelRangeError(
             f"frame {source.index} of {path} holds the value {bad[0]:g}, outside {dtype} ({limits.min} to "
-            f"{limits.max}). Open the series with dtype=\"int32\" or dtype=\"float32\"."
+            f'{limits.max}). Open the series with dtype="int32" or dtype="float32".'
         )
 
 

@@ -186,7 +186,7 @@ class Geometry:
         self._require_known("a position")
         k, j, i = np.moveaxis(np.asarray(index, dtype=float), -1, 0)
         steps = np.stack([self._along_z(k), j * self.spacing.y, i * self.spacing.x], axis=-1)
-        return np.asarray(self.origin) + steps @ np.asarray(self.directions)
+        return np.asarray(np.asarray(self.origin) + steps @ np.asarray(self.directions))
 
     def position_to_index(self, position: npt.ArrayLike) -> Array:
         """Return the indices (k, j, i) of positions, as fractions.
@@ -223,7 +223,7 @@ class Geometry:
         """
         self._require_known("coordinates")
         start = np.linalg.solve(np.transpose(self.directions), np.asarray(self.origin))
-        along = [self._along_z(np.arange(self.shape[0], dtype=float))]
+        along: list[npt.NDArray[Any]] = [self._along_z(np.arange(self.shape[0], dtype=float))]
         along += [np.arange(n) * d for n, d in zip(self.shape[1:], self.spacing[1:], strict=True)]
         z, y, x = (s + a for s, a in zip(start, along, strict=True))
         return z, y, x

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from lazyvol.errors import Finding, finding
 from lazyvol.geometry import (
@@ -30,6 +31,8 @@ from lazyvol.geometry import (
 from lazyvol.records import Frame, Instance, Value
 
 __all__ = ["Series", "Slice", "Stack", "group_series", "shared_values", "value_dtype"]
+
+Array = npt.NDArray[np.float64]
 
 ORIENTATION_ATOL = 1e-4
 """Direction cosines that differ more than this never share a grid."""
@@ -184,7 +187,7 @@ def _malformed_findings(members: list[Instance]) -> list[Finding]:
             by_keyword[keyword].append((instance, text))
     findings = []
     for keyword, cases in sorted(by_keyword.items()):
-        text = sorted({t for _, t in cases})[0]
+        text = min(t for _, t in cases)
         message = (
             f"{keyword} cannot be understood in {len(cases)} of {len(members)} files, e.g. {text!r}; it was taken "
             "as absent. Mend the header, or leave these files out."
@@ -199,8 +202,8 @@ def _truncated_findings(members: list[Instance]) -> list[Finding]:
     if not short:
         return []
     message = (
-        f"{len(short)} of {len(members)} files are cut short, e.g. {short[0].path} lacks {short[0].missing_bytes} bytes "
-        "of pixels; their slices raise an error when they are read. Copy the files again."
+        f"{len(short)} of {len(members)} files are cut short, the first by {short[0].missing_bytes} bytes of pixels; "
+        "their slices raise an error when they are read. Copy the files again."
     )
     return [finding("pixels-truncated", message, files=_paths(short), values=(len(short),))]
 
@@ -234,9 +237,7 @@ def _shares_grid(one: Slice, other: Slice) -> bool:
     )
 
 
-def _close(
-    one: Sequence[float] | None, other: Sequence[float] | None, *, rtol: float = 0.0, atol: float = 0.0
-) -> bool:
+def _close(one: Sequence[float] | None, other: Sequence[float] | None, *, rtol: float = 0.0, atol: float = 0.0) -> bool:
     if one is None or other is None:
         return one is other
     return all(abs(a - b) <= atol + rtol * abs(a) for a, b in zip(one, other, strict=True))
@@ -273,7 +274,9 @@ def _refusal(parts: list[Slice]) -> str:
     if first.pixels.has_modality_lut:
         return "its values come through a ModalityLUTSequence, which lazyvol does not apply yet"
     if first.pixels.element != "PixelData" or first.pixels.bits_allocated not in (8, 16, 32):
-        return f"its pixels are {first.pixels.element} of {first.pixels.bits_allocated} bits, not 8, 16 or 32 bit integers"
+        return (
+            f"its pixels are {first.pixels.element} of {first.pixels.bits_allocated} bits, not 8, 16 or 32 bit integers"
+        )
     return ""
 
 
@@ -285,7 +288,9 @@ def _order_without_positions(parts: list[Slice]) -> tuple[list[Slice], list[Find
         return parts, notes
     if None not in numbers and len(numbers) == len(parts):
         ordered = sorted(parts, key=lambda p: p.instance.number or 0)
-        message = f"{len(parts)} images have no position; their order is that of InstanceNumber, which nothing confirms."
+        message = (
+            f"{len(parts)} images have no position; their order is that of InstanceNumber, which nothing confirms."
+        )
         return ordered, [*notes, finding("order-from-instance-number", message)]
     ordered = sorted(parts, key=lambda p: (_natural(os.path.basename(p.instance.path)), p.instance.uid))
     message = (
@@ -358,9 +363,9 @@ def _tie(part: Slice) -> tuple[object, ...]:
     return i.acquisition_time or 0.0, i.number or 0, i.uid
 
 
-def _mean_orientation(parts: list[Slice]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _mean_orientation(parts: list[Slice]) -> Array:
     """Return the common orientation with unit and orthogonal vectors."""
-    mean = np.mean([p.frame.orientation for p in parts], axis=0)
+    mean = np.mean([p.frame.orientation or () for p in parts], axis=0)
     if all(p.frame.orientation == parts[0].frame.orientation for p in parts):
         mean = np.asarray(parts[0].frame.orientation, dtype=float)
     x = mean[:3] / np.linalg.norm(mean[:3])
@@ -368,7 +373,7 @@ def _mean_orientation(parts: list[Slice]) -> np.ndarray[tuple[int], np.dtype[np.
     return np.concatenate([x, y / np.linalg.norm(y)])
 
 
-def _geometry(parts: list[Slice], orientation: np.ndarray, line: Line, gaps: Gaps) -> Geometry:  # type: ignore[type-arg]
+def _geometry(parts: list[Slice], orientation: Array, line: Line, gaps: Gaps) -> Geometry:
     first = parts[0]
     regular = gaps.kind == "regular"
     spacing = ZYX(gaps.spacing if regular else np.nan, *(first.frame.pixel_spacing or (np.nan, np.nan)))
@@ -383,7 +388,7 @@ def _geometry(parts: list[Slice], orientation: np.ndarray, line: Line, gaps: Gap
     )
 
 
-def _one_slice(parts: list[Slice], orientation: np.ndarray) -> tuple[Geometry, list[Finding]]:  # type: ignore[type-arg]
+def _one_slice(parts: list[Slice], orientation: Array) -> tuple[Geometry, list[Finding]]:
     """One slice has no step: SpacingBetweenSlices, else SliceThickness as a guess, else unknown."""
     frame, values = parts[0].frame, dict(parts[0].instance.values)
     between, thickness = (values.get(k) for k in ("SpacingBetweenSlices", "SliceThickness"))
@@ -392,17 +397,21 @@ def _one_slice(parts: list[Slice], orientation: np.ndarray) -> tuple[Geometry, l
         step = between
     elif isinstance(thickness, float) and thickness > 0:
         step = thickness
-        message = f"a single slice has no neighbour to measure from; its SliceThickness {step:g} mm serves as spacing z."
+        message = (
+            f"a single slice has no neighbour to measure from; its SliceThickness {step:g} mm serves as spacing z."
+        )
         notes.append(finding("spacing-guessed", message, values=(step,)))
     else:
-        message = "a single slice without SpacingBetweenSlices and SliceThickness; spacing and field of view along z are NaN."
+        message = (
+            "a single slice without SpacingBetweenSlices and SliceThickness; spacing and field of view along z are NaN."
+        )
         notes.append(finding("spacing-unknown", message))
     assert frame.position is not None
     line = Line(frame.position, tuple(float(v) for v in slice_normal(orientation)), (0.0,), (0.0,))  # type: ignore[arg-type]
     return _geometry(parts, orientation, line, Gaps(step, "regular")), notes
 
 
-def _refuse_repeats(uid: str, parts: list[Slice], repeated: np.ndarray, notes: tuple[Finding, ...]) -> Stack:  # type: ignore[type-arg]
+def _refuse_repeats(uid: str, parts: list[Slice], repeated: np.ndarray, notes: tuple[Finding, ...]) -> Stack:
     places = len(parts) - repeated.size
     message = (
         f"{len(parts)} images lie at {places} positions, so several share one place (time points, echoes or "
@@ -507,9 +516,9 @@ def value_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
         low, high = (-(2 ** (pixels.bits_stored - 1)), 2 ** (pixels.bits_stored - 1) - 1)
         low, high = (low, high) if signed else (0, 2**pixels.bits_stored - 1)
         ends += [low * slope + intercept, high * slope + intercept]
-    if parts[0].instance.modality == "CT" and any(f.bits_stored == 16 for f, _, _ in formats):
-        if all(f.bits_stored <= 16 and s == 1 for f, s, _ in formats):
-            return np.dtype("int16")
+    declared = all(f.bits_stored <= 16 and slope == 1 for f, slope, _ in formats)
+    if parts[0].instance.modality == "CT" and declared and any(f.bits_stored == 16 for f, _, _ in formats):
+        return np.dtype("int16")
     names = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
     fits = (n for n in names if np.iinfo(n).min <= min(ends) and max(ends) <= np.iinfo(n).max)
     return np.dtype(next(fits, "float64"))

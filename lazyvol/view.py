@@ -5,7 +5,7 @@ A cut reads the one slice, row or column of voxels that it shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -94,11 +94,14 @@ def window_limits(volume: xr.DataArray, window: Window, values: Array | None = N
     named = {**WINDOWS, **_header_windows(volume)}
     if isinstance(window, str):
         if window not in named:
-            raise PlotError(f"there is no window {window!r}. Known are {', '.join(map(repr, sorted(named)))}; or give (centre, width).")
+            raise PlotError(
+                f"there is no window {window!r}. Known are {', '.join(map(repr, sorted(named)))}; or give "
+                "(centre, width)."
+            )
         centre, width = named[window]
     elif window is not None:
         centre, width = (float(v) for v in window)
-    elif "" in named or _header_windows(volume):
+    elif _header_windows(volume):
         centre, width = next(iter(_header_windows(volume).values()))
     else:
         return _percentiles(values)
@@ -111,7 +114,11 @@ def _header_windows(volume: xr.DataArray) -> dict[str, tuple[float, float]]:
     """Return the windows of the header by name; without names they are called "0", "1", ..."""
     found = [_listed(volume, *names) for names in (("WindowCenter", "window_center"), ("WindowWidth", "window_width"))]
     names = _listed(volume, "WindowCenterWidthExplanation", "")
-    pairs = [(c, w) for c, w in zip(*found, strict=False) if isinstance(c, int | float) and isinstance(w, int | float) and w >= 1]
+    pairs = [
+        (c, w)
+        for c, w in zip(*found, strict=False)
+        if isinstance(c, int | float) and isinstance(w, int | float) and w >= 1
+    ]
     if len(names) != len(pairs):
         names = [str(n) for n in range(len(pairs))]
     return {str(name): (float(c), float(w)) for name, (c, w) in zip(names, pairs, strict=True)}
@@ -190,7 +197,10 @@ def plot_slices(
     asked = {axis: where for axis, where in zip(AXES, (z, y, x), strict=True) if where is not None}
     cuts = [_cut(volume, geometry, axis, k) for axis, k in _cut_indices(volume, geometry, asked)]
     axes = _axes_for(len(cuts), ax)
-    images = tuple(_draw(cut, geometry, panel, window_limits(cut.values, window, cut.values.values)) for cut, panel in zip(cuts, axes, strict=True))
+    images = tuple(
+        _draw(cut, geometry, panel, window_limits(cut.values, window, cut.values.values))
+        for cut, panel in zip(cuts, axes, strict=True)
+    )
     if ax is None:
         figure = axes[0].figure
         figure.colorbar(images[-1], ax=axes, label=_quantity(volume), shrink=0.6)
@@ -209,13 +219,17 @@ class _Cut:
     """Its voxels, in memory."""
 
 
-def _cut_indices(volume: xr.DataArray, geometry: Geometry, asked: dict[str, Positions]) -> list[tuple[str, int]]:
+def _cut_indices(volume: xr.DataArray, geometry: Geometry, asked: Mapping[str, Positions]) -> list[tuple[str, int]]:
     """Return axis and index of each cut."""
     missing = [axis for axis in AXES if axis not in volume.dims]
     if missing:
         return [(missing[0], 0)]
     if asked:
-        return [(a, _nearest(volume, geometry, a, mm)) for a, where in asked.items() for mm in np.atleast_1d(np.asarray(where, dtype=float))]
+        return [
+            (a, _nearest(volume, geometry, a, mm))
+            for a, where in asked.items()
+            for mm in np.atleast_1d(np.asarray(where, dtype=float))
+        ]
     lengths = {axis: volume.sizes[axis] for axis in AXES}
     thick = [axis for axis in AXES if all(lengths[other] > 1 for other in AXES if other != axis)]
     return [(axis, lengths[axis] // 2) for axis in thick or ["z"]]
@@ -268,9 +282,11 @@ def _axes_for(count: int, ax: Any) -> list[Any]:
     if ax is None:
         import matplotlib.pyplot as plt
 
-        columns = min(count, 3)
+        columns = 2 if count == 4 else min(count, 3)
         rows = -(-count // columns)
-        figure, made = plt.subplots(rows, columns, figsize=(4.5 * columns + 1, 4.5 * rows), layout="constrained", squeeze=False)
+        figure, made = plt.subplots(
+            rows, columns, figsize=(4.5 * columns + 1, 4.5 * rows), layout="constrained", squeeze=False
+        )
         for spare in made.flat[count:]:
             figure.delaxes(spare)
         return list(made.flat[:count])
@@ -309,7 +325,11 @@ def _on_regular_grid(cut: xr.DataArray, geometry: Geometry) -> tuple[Array, tupl
     values = np.asarray(cut.values)
     edges: list[tuple[float, float]] = []
     for number, axis in enumerate(map(str, cut.dims)):
-        labels = np.asarray(cut.coords[axis].values, dtype=float) if axis in cut.coords else np.arange(cut.sizes[axis], dtype=float)
+        labels = (
+            np.asarray(cut.coords[axis].values, dtype=float)
+            if axis in cut.coords
+            else np.arange(cut.sizes[axis], dtype=float)
+        )
         order = np.argsort(labels)
         values = np.take(values, order, axis=number)
         spacing = getattr(geometry.spacing, axis) if axis in cut.coords else 1.0
@@ -326,7 +346,7 @@ def _spread(values: Array, labels: Array, edges: tuple[float, float], number: in
     count = min(4096, int(np.ceil((edges[1] - edges[0]) / step)) * 4)
     where = edges[0] + (np.arange(count) + 0.5) * (edges[1] - edges[0]) / count
     nearest = np.abs(where[:, np.newaxis] - labels).argmin(axis=1)
-    spread = np.take(values, nearest, axis=number).astype(float)
+    spread: Array = np.take(values, nearest, axis=number).astype(float)
     empty = np.abs(where - labels[nearest]) > 0.5001 * float(np.median(gaps))
     inside = (where > labels[0]) & (where < labels[-1])
     spread[(slice(None),) * number + (empty & inside,)] = np.nan
@@ -335,6 +355,8 @@ def _spread(values: Array, labels: Array, edges: tuple[float, float], number: in
 
 def _turn(ax: Any, geometry: Geometry, cut: xr.DataArray, extent: tuple[float, float, float, float]) -> None:
     """Turn the axes so that head or front is up and the patient's left (or back) is right; write letters."""
+    from matplotlib.patheffects import withStroke
+
     left, right, bottom, top = extent
     if not geometry.is_known:
         ax.set_ylim(top, bottom)
@@ -347,7 +369,8 @@ def _turn(ax: Any, geometry: Geometry, cut: xr.DataArray, extent: tuple[float, f
         bottom, top, to_top = top, bottom, _opposite(to_top)
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)
-    style = {"color": "gold", "fontweight": "bold", "transform": ax.transAxes}
+    outline = [withStroke(linewidth=2, foreground="black")]
+    style = {"color": "gold", "fontweight": "bold", "transform": ax.transAxes, "path_effects": outline}
     ax.text(0.98, 0.5, to_right, ha="right", va="center", **style)
     ax.text(0.02, 0.5, _opposite(to_right), ha="left", va="center", **style)
     ax.text(0.5, 0.98, to_top, ha="center", va="top", **style)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from dask.base import tokenize
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from lazyvol.chunks import Chunks, chunked, preferred_chunks
 from lazyvol.codecs import missing_decoder
 from lazyvol.convention import geometry_coordinates
 from lazyvol.errors import (
@@ -37,14 +38,9 @@ from lazyvol.records import Skipped, Value
 from lazyvol.scan import Scan, Source, scan_headers
 from lazyvol.series import Series, Slice, Stack, group_series, shared_values, value_dtype
 
-__all__ = ["lazy_dataset", "open_volume", "preferred_chunks"]
-
-Chunks = Literal["auto"] | int | Mapping[str, int] | None
+__all__ = ["VolumeArray", "lazy_dataset", "open_volume"]
 
 NAME = "image"
-CHUNK_BYTES = 8 * 2**20
-"""A chunk holds whole frames of about so many bytes."""
-
 _PET_UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCPS": "counts/s", "CPS": "counts/s"}
 
 
@@ -109,19 +105,7 @@ def open_volume(
     (('z', 'y', 'x'), dtype('int16'))
     """
     dataset = lazy_dataset(source, series=series, stack=stack, siblings=siblings, dtype=dtype, strict=strict)
-    volume = dataset[NAME]
-    if chunks is None:
-        return volume
-    lengths = _chunks(volume, chunks)
-    name = f"{NAME}-{tokenize(volume.variable, lengths)}"
-    return volume.copy(data=volume.variable.chunk(lengths, name=name).data)
-
-
-def _chunks(volume: xr.DataArray, chunks: Chunks) -> dict[Any, Any]:
-    if isinstance(chunks, int):
-        return dict.fromkeys(volume.dims, chunks)
-    asked = chunks if isinstance(chunks, Mapping) else {}
-    return {**volume.encoding["preferred_chunks"], **asked}
+    return chunked(dataset[NAME], chunks)
 
 
 def lazy_dataset(
@@ -145,7 +129,7 @@ def lazy_dataset(
 
 def _scan(source: Source, siblings: bool) -> Scan:
     if not isinstance(source, str | os.PathLike):
-        source = list(source)  # type: ignore[assignment]  # a list of what it was an iterable of
+        source = list(source)
         scan = scan_headers(source)
     elif os.path.isfile(source):
         scan = _scan_one(os.fspath(source), siblings)
@@ -184,7 +168,13 @@ def _choose_series(found: tuple[Series, ...], series: str | int | None, source: 
     where = os.fspath(source) if isinstance(source, str | os.PathLike) else "the list"
     listing = "\n".join(f"  {_describe(s)}" for s in (fitting or found)[:20])
     more = f"\n  ... and {len(found) - 20} more" if len(fitting or found) > 20 else ""
-    asked = "" if series is None else f" that fit series={series!r}" if fitting else f", none of which fits series={series!r}"
+    asked = (
+        ""
+        if series is None
+        else f" that fit series={series!r}"
+        if fitting
+        else f", none of which fits series={series!r}"
+    )
     raise SeriesChoiceError(
         f"{where} holds {len(fitting or found)} series{asked}:\n{listing}{more}\nChoose one with series= its UID, "
         "number or description."
@@ -222,8 +212,8 @@ def _damaged(skipped: Iterable[Skipped]) -> Iterable[Finding]:
     damaged = [s for s in skipped if s.damaged]
     if damaged:
         message = (
-            f"{len(damaged)} files could not be read and are not in the volume, e.g. {damaged[0].path}: "
-            f"{damaged[0].reason}. Copy them again if they belong to it."
+            f"{len(damaged)} files could not be read and are not in the volume ({damaged[0].reason}). Copy them "
+            "again if they belong to it."
         )
         yield finding("files-unreadable", message, files=tuple(s.path for s in damaged), values=(len(damaged),))
 
@@ -231,7 +221,7 @@ def _damaged(skipped: Iterable[Skipped]) -> Iterable[Finding]:
 def _require_clean(findings: Iterable[Finding]) -> None:
     serious = [f for f in findings if f.severity != "info"]
     if serious:
-        lines = "\n".join(f"  {f}" for f in serious)
+        lines = "\n".join(f"  {f}" + (f" First file: {f.files[0]}" if f.files else "") for f in serious)
         raise FindingError(f"strict=True, and the series has {len(serious)} findings:\n{lines}")
 
 
@@ -262,18 +252,11 @@ def _variable(stack: Stack, findings: tuple[Finding, ...], dtype: str | None) ->
     table = _frame_table(stack, dtype)
     array = VolumeArray(table, stack.shape, _token(stack, table))
     variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), _attrs(stack, findings))
-    variable.encoding = {"preferred_chunks": preferred_chunks(stack.dims, stack.shape, table.dtype), "source": table.root}
+    variable.encoding = {
+        "preferred_chunks": preferred_chunks(stack.dims, stack.shape, table.dtype),
+        "source": table.root,
+    }
     return variable
-
-
-def preferred_chunks(dims: Iterable[Any], shape: Iterable[int], dtype: npt.DTypeLike) -> dict[Any, int]:
-    """Return the chunk length of each dimension: whole frames, some 8 MiB of them along z, 1 before z."""
-    sizes = dict(zip(dims, shape, strict=True))
-    frame = np.dtype(dtype).itemsize * sizes.get("y", 1) * sizes.get("x", 1) * sizes.get("sample", 1)
-    whole = {d: n for d, n in sizes.items() if d in ("y", "x", "sample")}
-    before = {d: 1 for d in sizes if d not in whole}
-    along_z = {"z": int(np.clip(CHUNK_BYTES // max(frame, 1), 1, max(sizes["z"], 1)))} if "z" in sizes else {}
-    return {**before, **along_z, **whole}
 
 
 def _frame_table(stack: Stack, dtype: str | None) -> FrameTable:
@@ -307,7 +290,10 @@ def _token(stack: Stack, table: FrameTable) -> str:
 def _attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
     shared, _ = shared_values(stack.slices)
     first = stack.slices[0].instance
-    attrs = {**_quantity(first.modality, shared), "photometric_interpretation": first.pixels.photometric_interpretation}
+    attrs: dict[str, Any] = {
+        **_quantity(first.modality, shared),
+        "photometric_interpretation": first.pixels.photometric_interpretation,
+    }
     attrs |= {k: list(v) if isinstance(v, tuple) else v for k, v in shared.items()}
     return attrs | {"findings": [f.to_json() for f in findings], "lazyvol_version": version("lazyvol")}
 

@@ -1,0 +1,75 @@
+"""How a volume is cut into blocks: dask chunks, and shards and chunks of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask.base import tokenize
+
+__all__ = ["Chunks", "chunked", "preferred_chunks", "store_chunks"]
+
+Chunks = Literal["auto"] | int | Mapping[Any, int] | None
+Lengths = dict[Hashable, int]
+
+CHUNK_BYTES = 8 * 2**20
+"""A dask chunk, and a shard of a store, holds whole frames of about so many bytes."""
+STORED_PLANE = 128
+"""Rows and columns of a chunk inside a shard."""
+STORED_SLICES = 64
+"""Most slices of a chunk inside a shard."""
+
+
+def preferred_chunks(dims: Iterable[Hashable], shape: Iterable[int], dtype: npt.DTypeLike) -> Lengths:
+    """Return the chunk length of each dimension: whole frames, some 8 MiB of them along z, 1 before z."""
+    sizes = dict(zip(dims, shape, strict=True))
+    whole = {d: n for d, n in sizes.items() if d in ("y", "x", "sample")}
+    frame = np.dtype(dtype).itemsize * int(np.prod(list(whole.values())))
+    lengths = dict.fromkeys(sizes, 1) | whole
+    if "z" in sizes:
+        lengths["z"] = int(np.clip(CHUNK_BYTES // max(frame, 1), 1, max(sizes["z"], 1)))
+    return lengths
+
+
+def chunked(volume: xr.DataArray, chunks: Chunks) -> xr.DataArray:
+    """Return the volume on dask chunks; its coordinates stay as they are.
+
+    Parameters
+    ----------
+    volume
+        A volume, on dask or not.
+    chunks
+        ``"auto"`` for `preferred_chunks`, a number for each dimension, a mapping by dimension over
+        the preferred ones, or None for the volume unchanged.
+    """
+    if chunks is None:
+        return volume
+    lengths: Lengths = preferred_chunks(volume.dims, volume.shape, volume.dtype)
+    lengths |= dict.fromkeys(volume.dims, chunks) if isinstance(chunks, int) else {}
+    lengths |= {**chunks} if isinstance(chunks, Mapping) else {}
+    name = f"{volume.name}-{tokenize(volume.variable, lengths)}"
+    variable: Any = volume.variable.chunk(lengths, name=name)
+    return volume.copy(data=variable.data)
+
+
+def store_chunks(
+    dims: Iterable[Hashable], shape: Iterable[int], dtype: npt.DTypeLike
+) -> tuple[Lengths, Lengths, Lengths]:
+    """Return how a store cuts a volume: slabs written at a time, and the shards and chunks that hold them.
+
+    A slab is one shard, so that no two tasks write the same one. Shards are multiples of chunks, so
+    they may reach beyond the volume.
+    """
+    sizes = dict(zip(dims, shape, strict=True))
+    slabs = preferred_chunks(sizes, sizes.values(), dtype)
+    chunks = dict.fromkeys(sizes, 1)
+    for dim, most in (("z", STORED_SLICES), ("y", STORED_PLANE), ("x", STORED_PLANE), ("sample", 4)):
+        if dim in sizes:
+            chunks[dim] = max(1, min(slabs[dim], most))
+    if "z" in sizes and slabs["z"] < sizes["z"]:
+        slabs["z"] -= slabs["z"] % chunks["z"]
+    shards = {d: -(-slabs[d] // chunks[d]) * chunks[d] for d in sizes}
+    return slabs, shards, chunks

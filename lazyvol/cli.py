@@ -1,0 +1,299 @@
+"""lazyvol in a shell: scan, info, convert, plot and demo."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lazyvol.errors import LazyvolError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from lazyvol.geometry import ZYX
+    from lazyvol.scan import Scan
+
+__all__ = ["main"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _plain_errors(command: Command) -> Command:
+    """Show an error that lazyvol raises on purpose as one message, with exit code 1."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        try:
+            return command(*args, **options)
+        except LazyvolError as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped  # type: ignore[return-value]  # same signature
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lazyvol")
+def main() -> None:
+    """Medical volumes as lazy arrays: look, plot and convert without loading them."""
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+_series = click.option("--series", help="UID, number or description of the series, where there are several.")
+_stack = click.option("--stack", default=0, show_default=True, help="Which grid of the series.")
+_siblings = click.option("--siblings", is_flag=True, help="For a file: the whole series that it belongs to.")
+
+
+@main.command()
+@click.argument("folder")
+@_as_json
+@_plain_errors
+def scan(folder: str, as_json: bool) -> None:
+    """List the series below FOLDER: shape, spacing, field of view, findings.
+
+    Reads headers only. Ends with what was skipped, and why.
+    """
+    from lazyvol.collection import series_table
+    from lazyvol.scan import scan_headers
+
+    found = scan_headers(folder)
+    table = series_table(found)
+    if as_json:
+        skipped = [{"path": s.path, "reason": s.reason} for s in found.skipped]
+        _print_json({"series": table.to_dict("records"), "skipped": skipped})
+        return
+    click.echo(_table_text(table))
+    for line in _skipped_lines(found):
+        click.echo(line)
+
+
+def _table_text(table: pd.DataFrame) -> str:
+    if table.empty:
+        return "no series"
+    shown: dict[str, list[str]] = {
+        "no.": ["-" if _absent(n) else f"{int(n)}" for n in table["number"]],
+        "stack": [str(n) for n in table["stack"]],
+        "kind": list(table["modality"]),
+        "description": [d if len(d) <= 24 else d[:21] + "..." for d in table["description"]],
+        "images": [str(n) for n in table["images"]],
+        "shape (z, y, x)": ["x".join(map(str, s)) for s in table["shape"]],
+        "spacing (z, y, x) mm": [_triple(s) for s in table["spacing"]],
+        "field of view mm": [_triple(s) for s in table["field_of_view"]],
+        "dirs": [o or "-" for o in table["orientation"]],
+        "dtype": list(table["dtype"]),
+        "findings": [_findings_text(f, r) for f, r in zip(table["findings"], table["refusal"], strict=True)],
+    }
+    widths = [max(len(head), *(len(cell) for cell in cells)) for head, cells in shown.items()]
+    rows = [list(shown), *zip(*shown.values(), strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _absent(number: Any) -> bool:
+    return number is None or (isinstance(number, float) and math.isnan(number))
+
+
+def _findings_text(codes: tuple[str, ...], refusal: str) -> str:
+    return "; ".join([*([f"does not open: {refusal}"] if refusal else []), *codes]) or "-"
+
+
+def _triple(values: tuple[float, ...] | ZYX) -> str:
+    return " ".join(f"{v:.4g}" if v < 1000 else f"{v:.0f}" for v in values)
+
+
+def _skipped_lines(scan: Scan) -> list[str]:
+    reasons = Counter(s.reason for s in scan.skipped)
+    lines = [f"{len(scan.instances)} images, {len(scan.skipped)} files skipped"]
+    return lines + [f"  {n} x {reason}" for reason, n in reasons.most_common()]
+
+
+@main.command()
+@click.argument("path")
+@_series
+@_stack
+@_siblings
+@_as_json
+@_plain_errors
+def info(path: str, series: str | None, stack: int, siblings: bool, as_json: bool) -> None:
+    """Describe the volume at PATH: a DICOM folder or file, or a Zarr store of lazyvol.
+
+    Reads headers only.
+    """
+    volume = _open(path, series, stack, siblings)
+    facts = _facts(volume)
+    if as_json:
+        _print_json(facts)
+        return
+    for name, value in facts.items():
+        if name != "findings":
+            click.echo(f"{name.replace('_', ' '):15s} {_fact_text(value)}")
+    click.echo(f"{'findings':15s} {len(facts['findings']) or 'none'}")
+    for line in volume.vol.findings:
+        click.echo(f"  {line}")
+
+
+def _open(path: str, series: str | None, stack: int, siblings: bool) -> xr.DataArray:
+    from lazyvol import open_volume, open_zarr
+
+    if os.path.exists(os.path.join(path, "zarr.json")) or (
+        not os.path.exists(path) and os.path.isdir(f"{path}.partial")
+    ):
+        return open_zarr(path)
+    return open_volume(path, series=series, stack=stack, siblings=siblings)
+
+
+def _facts(volume: xr.DataArray) -> dict[str, Any]:
+    geometry = volume.vol.geometry
+    sides = dict(zip("zyx", geometry.axis_letters if geometry.is_known else ("?",) * 3, strict=True))
+    return {
+        "modality": volume.attrs.get("Modality", ""),
+        "dims": list(map(str, volume.dims)),
+        "shape": list(volume.shape),
+        "spacing": dict(geometry.spacing._asdict()),
+        "field_of_view": dict(geometry.field_of_view._asdict()),
+        "origin": list(geometry.origin),
+        "orientation": geometry.orientation or "unknown",
+        "labels_grow_towards": sides,
+        "dtype": str(volume.dtype),
+        "units": volume.attrs.get("units", ""),
+        "bytes": int(volume.nbytes),
+        "findings": [json.loads(line.to_json()) for line in volume.vol.findings],
+    }
+
+
+def _fact_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+    if isinstance(value, list):
+        return "  ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in value)
+    return str(value) if value != "" else "-"
+
+
+def _print_json(content: Any) -> None:
+    click.echo(json.dumps(_without_nan(content), indent=1, ensure_ascii=False))
+
+
+def _without_nan(content: Any) -> Any:
+    """Return the content with null for NaN, which JSON does not have."""
+    if isinstance(content, dict):
+        return {k: _without_nan(v) for k, v in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(v) for v in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+@main.command()
+@click.argument("path")
+@click.argument("out")
+@_series
+@_stack
+@_siblings
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option(
+    "--identifiers", type=click.Choice(["none", "uids"]), default="none", show_default=True, help="Keep UIDs."
+)
+@_plain_errors
+def convert(
+    path: str, out: str, series: str | None, stack: int, siblings: bool, overwrite: bool, identifiers: Any
+) -> None:
+    """Write the volume at PATH as chunked, sharded Zarr to OUT, with a progress bar."""
+    from lazyvol import save_zarr
+
+    save_zarr(_open(path, series, stack, siblings), out, overwrite=overwrite, identifiers=identifiers, progress=True)
+    click.echo(f"wrote {out}")
+
+
+@main.command()
+@click.argument("path")
+@click.option("--z", "z", type=float, multiple=True, help="Cut across z at this position, mm. May be repeated.")
+@click.option("--y", "y", type=float, multiple=True, help="Cut across y, mm.")
+@click.option("--x", "x", type=float, multiple=True, help="Cut across x, mm.")
+@click.option("--window", help="lung, soft-tissue, bone, brain, liver, one of the header's, or CENTRE,WIDTH.")
+@click.option("-o", "--output", default="slice.png", show_default=True, help="Picture to write: .png, .pdf or .svg.")
+@_series
+@_stack
+@_siblings
+@_plain_errors
+def plot(
+    path: str,
+    z: tuple[float, ...],
+    y: tuple[float, ...],
+    x: tuple[float, ...],
+    window: str | None,
+    output: str,
+    series: str | None,
+    stack: int,
+    siblings: bool,
+) -> None:
+    """Plot cuts through the volume at PATH; reads just what they show."""
+    volume = _open(path, series, stack, siblings)
+    _save_picture(volume, output, z=z or None, y=y or None, x=x or None, window=_window(window))
+    click.echo(f"wrote {output}")
+
+
+def _window(text: str | None) -> Any:
+    parts = (text or "").split(",")
+    try:
+        return (float(parts[0]), float(parts[1])) if len(parts) == 2 else text
+    except ValueError:
+        return text
+
+
+def _save_picture(volume: xr.DataArray, output: str, **cuts: Any) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from lazyvol import plot_slices
+    from lazyvol.errors import PlotError
+
+    figure: Any = plot_slices(volume, **cuts)[0].axes.figure
+    try:
+        figure.savefig(output, dpi=110)
+    except (OSError, ValueError) as error:
+        raise PlotError(f"{output} cannot be written: {error}.") from error
+    finally:
+        plt.close("all")
+
+
+@main.command()
+@click.argument("folder", default="lazyvol-demo")
+@_plain_errors
+def demo(folder: str) -> None:
+    """Make a whole-body CT phantom as DICOM files in FOLDER, and do the main job on it."""
+    import lazyvol as lv
+    from lazyvol.phantom import write_body_ct
+
+    dicom, store = os.path.join(folder, "dicom"), os.path.join(folder, "body.zarr")
+    os.makedirs(folder, exist_ok=True)
+    with click.progressbar(length=160, label="1  write 160 DICOM files") as bar:
+        write_body_ct(dicom, progress=lambda _done, _total: bar.update(1))
+    scan = lv.scan_headers(dicom)
+    click.echo(f"2  scan: {len(scan.instances)} images in {len(lv.group_series(scan.instances))} series")
+    body = lv.open_volume(dicom)
+    click.echo(
+        f"3  open: {dict(body.sizes)} {body.dtype} {body.attrs['units']}, {body.nbytes / 1e6:.1f} MB, none of it read"
+    )
+    view = lv.field_of_view(body)
+    click.echo(
+        f"4  field of view: {view.z:g} x {view.y:g} x {view.x:g} mm (z, y, x), spacing {_triple(body.vol.spacing)} mm"
+    )
+    picture = os.path.join(folder, "slices.png")
+    _save_picture(body, picture, z=85.0, y=-25.0, x=0.0, window="soft-tissue")
+    lung = os.path.join(folder, "lung.png")
+    _save_picture(body, lung, z=110.0, window="lung")
+    click.echo(f"5  plot: {picture} and {lung}")
+    lv.save_zarr(body, store, overwrite=True, progress=True)
+    again = lv.open_zarr(store)
+    same = bool((again == body).all())
+    click.echo(f"6  Zarr: {store}, {'equal' if same else 'NOT equal'} to the DICOM series when opened again")
+    click.echo(f"\nAll results are in {os.path.abspath(folder)}. Look at them:\n  lazyvol info {store}")
+    if not same:
+        raise click.ClickException("the store differs from the series")

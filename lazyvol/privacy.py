@@ -1,0 +1,51 @@
+"""What may leave in a store: UIDs under a keyed one-way name, and no path.
+
+The key stays with the user: an unkeyed hash of a short identifier is guessed in seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from typing import Literal
+
+__all__ = ["Identifiers", "pseudonym", "read_key"]
+
+Identifiers = Literal["none", "uids"]
+
+
+def read_key() -> bytes:
+    """Return the key: ``LAZYVOL_KEY``, or the user's key file of mode 0600, made when first needed."""
+    given = os.environ.get("LAZYVOL_KEY")
+    if given:
+        return given.encode()
+    folder = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "lazyvol")
+    path = os.path.join(folder, "key")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        with open(path, "rb") as existing:
+            return existing.read().strip()
+    with os.fdopen(file, "wb") as new:
+        key = secrets.token_hex(32).encode()
+        new.write(key)
+    return key
+
+
+def pseudonym(uid: str, key: bytes) -> str:
+    """Return the UID that stands for another: equal ones stay equal, and nothing leads back without the key.
+
+    Examples
+    --------
+    >>> pseudonym("1.2.3", b"key") == pseudonym("1.2.3", b"key") != pseudonym("1.2.3", b"other")
+    True
+    >>> pseudonym("", b"key")
+    ''
+    """
+    if not uid:
+        return ""
+    digest = hmac.new(key, uid.encode(), hashlib.sha256).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"

@@ -1,0 +1,325 @@
+"""Volumes in chunked, sharded Zarr: written whole or visibly not, and opened again.
+
+``NAME/scale0`` is a plain xarray group (Zarr v3) that holds ``image`` and its
+coordinates; further levels will stand beside it. A store is written at ``NAME.partial``
+and appears as ``NAME`` by one rename when all of it is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec
+
+from lazyvol.chunks import Chunks, chunked, store_chunks
+from lazyvol.convention import geometry_of, with_frame_of_reference
+from lazyvol.errors import IncompleteStoreError, SourceNotFoundError, StoreError
+from lazyvol.privacy import Identifiers, pseudonym, read_key
+
+__all__ = ["open_zarr", "save_zarr"]
+
+Path = str | os.PathLike[str]
+
+NAME = "image"
+LEVEL = "scale0"
+LAYOUT = 1
+"""Version of the layout, in the root's attributes."""
+_LOCK = "lazyvol.lock"
+_HEARTBEAT = 10.0
+"""Seconds between signs of life of a writer; another host's is dead after six of them."""
+
+
+def save_zarr(
+    volume: xr.DataArray,
+    store: Path,
+    *,
+    overwrite: bool = False,
+    identifiers: Identifiers = "none",
+    progress: bool = False,
+) -> None:
+    """Write a volume to a chunked, sharded Zarr store, slab by slab in bounded memory.
+
+    Each task reads one slab of whole slices and writes one shard; under a ``dask.distributed``
+    client the tasks run there.
+
+    Parameters
+    ----------
+    volume
+        A volume with its geometry, from `open_volume` or made of one.
+    store
+        Folder to write, e.g. ``chest.zarr``. It appears when it is complete; until then
+        ``chest.zarr.partial`` holds what there is.
+    overwrite
+        Replace a store that exists.
+    identifiers
+        ``"none"`` replaces UIDs by keyed one-way ones; ``"uids"`` keeps them. Paths of source files
+        are never written.
+    progress
+        Show a progress bar.
+
+    Raises
+    ------
+    StoreError
+        If the store exists, or another process is writing it.
+    GeometryError
+        If the array carries no geometry.
+    PixelReadError, PixelRangeError
+        If a frame cannot be read; the store does not appear.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> volume = lazyvol.open_volume(getfixture("chest_folder"))
+    >>> folder = getfixture("tmp_path") / "chest.zarr"
+    >>> lazyvol.save_zarr(volume, folder)
+    >>> bool((lazyvol.open_zarr(folder) == volume).all())
+    True
+    """
+    path = os.fspath(store).rstrip("/")
+    _require_local(path)
+    geometry_of(volume)
+    if os.path.lexists(path) and not overwrite:
+        raise StoreError(f"{path} exists. Give another name, or overwrite=True.")
+    partial = f"{path}.partial"
+    with _locked(partial):
+        _write(_without_identifiers(volume, identifiers), partial, identifiers, progress)
+        _appear(partial, path)
+
+
+def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
+    """Open a volume that `save_zarr` wrote, lazily.
+
+    Parameters
+    ----------
+    store
+        Folder of the store.
+    chunks
+        dask chunks: ``"auto"`` for one for each shard, a number or a mapping by dimension, or None
+        for xarray's own lazy arrays without dask.
+
+    Returns
+    -------
+    xarray.DataArray
+        The volume as it was saved.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such folder.
+    IncompleteStoreError
+        If its writing was not finished; says how far it got.
+    StoreError
+        If it is not a store of lazyvol.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> lazyvol.open_zarr(getfixture("tmp_path"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    lazyvol.errors.StoreError: ... is no Zarr store...
+    """
+    path = os.fspath(store).rstrip("/")
+    _require_local(path)
+    root = _complete_root(path)
+    dataset = xr.open_zarr(path, group=LEVEL, consolidated=False, chunks=None)
+    volume = dataset[root["name"]]
+    volume = volume.assign_coords({name: coordinate.load() for name, coordinate in volume.coords.items()})
+    lengths = dict(zip(volume.dims, root["slabs"], strict=True)) if chunks == "auto" else chunks
+    return chunked(volume, lengths)
+
+
+def _require_local(path: str) -> None:
+    if "://" in path:
+        raise StoreError(f"{path} is a URL; stores are written to and read from local folders. Copy it there.")
+
+
+def _complete_root(path: str) -> dict[str, Any]:
+    """Return what the root says of a complete store; raise with what is wrong otherwise."""
+    if not os.path.isdir(path):
+        partial = f"{path}.partial"
+        if os.path.isdir(partial):
+            raise _incomplete(path, partial)
+        raise SourceNotFoundError(f"{path} does not exist. Give the folder of a Zarr store.")
+    try:
+        with open(os.path.join(path, "zarr.json"), encoding="utf-8") as file:
+            root = json.load(file)["attributes"]["lazyvol"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} is no Zarr store that lazyvol wrote (its zarr.json has no 'lazyvol' attribute). xarray.open_zarr "
+            "opens other stores; open_volume opens DICOM."
+        ) from error
+    if not root.get("complete"):
+        raise _incomplete(path, path)
+    return dict(root)
+
+
+def _incomplete(path: str, partial: str) -> IncompleteStoreError:
+    done, total = 0, 0
+    try:
+        image = zarr.open_array(os.path.join(partial, LEVEL, NAME), mode="r")
+        total = int(np.prod([-(-n // s) for n, s in zip(image.shape, image.shards or image.chunks, strict=True)]))
+        done = image.nshards_initialized if hasattr(image, "nshards_initialized") else 0
+        done = done or sum(len(files) for _, _, files in os.walk(os.path.join(partial, LEVEL, NAME, "c")))
+    except (OSError, ValueError, KeyError):
+        pass
+    return IncompleteStoreError(
+        f"{path} is incomplete: {done} of {total or 'an unknown number of'} shards were written to {partial}. Call "
+        "save_zarr again, or remove that folder."
+    )
+
+
+def _without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:
+    """Return the volume as it may be written: no paths, and UIDs only under other names unless asked for."""
+    kept = volume.drop_vars("source", errors="ignore")
+    if identifiers == "uids":
+        return kept
+    key = read_key()
+    kept = with_frame_of_reference(kept, pseudonym(geometry_of(kept).frame_of_reference, key))
+    if "sop_instance_uid" in kept.coords:
+        uids = kept.coords["sop_instance_uid"]
+        names = np.array([pseudonym(u, key) for u in uids.values.ravel()], dtype=np.dtypes.StringDType())
+        kept = kept.assign_coords(sop_instance_uid=uids.copy(data=names.reshape(uids.shape)))
+    return kept
+
+
+def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progress: bool) -> None:
+    slabs, shards, chunks = store_chunks(volume.dims, volume.shape, volume.dtype)
+    about: dict[str, Any] = {
+        "layout": LAYOUT,
+        "name": NAME,
+        "identifiers": identifiers,
+        "slabs": list(slabs.values()),
+        "complete": False,
+    }
+    root = zarr.create_group(partial, attributes={"lazyvol": about})
+    image = root.create_group(LEVEL).create_array(
+        NAME,
+        shape=volume.shape,
+        dtype=volume.dtype,
+        chunks=tuple(chunks.values()),
+        shards=tuple(shards.values()),
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=volume.dtype.itemsize),
+        fill_value=_fill_value(volume.dtype),
+        attributes=dict(volume.attrs),
+        dimension_names=[str(d) for d in volume.dims],
+        config={"write_empty_chunks": True},
+    )
+    xr.Dataset(coords=volume.coords).to_zarr(partial, group=LEVEL, mode="a", consolidated=False)
+    data = chunked(volume.rename(NAME), slabs).data.rechunk(tuple(slabs.values()))
+    with _bar(progress):
+        da.store(data, image, lock=False)  # type: ignore[arg-type]  # a Zarr array takes slices
+    root.attrs["lazyvol"] = {**about, "complete": True}
+
+
+def _fill_value(dtype: np.dtype[Any]) -> npt.ArrayLike:
+    """Return a number that no volume holds, for what was never written."""
+    if dtype.kind == "f":
+        return float("nan")
+    limits = np.iinfo(dtype)
+    return int(limits.min if dtype.kind == "i" else limits.max)
+
+
+def _bar(progress: bool) -> AbstractContextManager[Any]:
+    if not progress:
+        return nullcontext()
+    from tqdm.dask import TqdmCallback
+
+    bar: AbstractContextManager[Any] = TqdmCallback(desc="save", unit="task", leave=False)
+    return bar
+
+
+def _appear(partial: str, path: str) -> None:
+    """Give the finished store its name, in one step."""
+    os.remove(os.path.join(partial, _LOCK))
+    old = f"{path}.old-{uuid.uuid4().hex}"
+    if os.path.lexists(path):
+        os.rename(path, old)
+    os.rename(partial, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _locked(partial: str) -> Iterator[None]:
+    """Hold ``partial`` as its only writer, empty; what a dead writer left in it is removed."""
+    os.makedirs(partial, exist_ok=True)
+    lock = os.path.join(partial, _LOCK)
+    _take(lock, partial)
+    for entry in os.scandir(partial):
+        if entry.name != _LOCK:
+            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
+    stop = threading.Event()
+    beat = threading.Thread(target=_show_life, args=(lock, stop), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+        if os.path.exists(lock):
+            os.remove(lock)
+
+
+def _take(lock: str, partial: str) -> None:
+    for _ in range(2):
+        try:
+            file = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            _remove_dead(lock, partial)
+        else:
+            with os.fdopen(file, "w") as new:
+                json.dump({"host": socket.gethostname(), "pid": os.getpid()}, new)
+            return
+    raise StoreError(f"{partial} is being written by another process. Wait for it, or give another name.")
+
+
+def _remove_dead(lock: str, partial: str) -> None:
+    """Remove the lock of a writer that no longer lives; raise if it does."""
+    try:
+        with open(lock, encoding="utf-8") as file:
+            writer = json.load(file)
+        silent = time.time() - os.stat(lock).st_mtime
+    except FileNotFoundError:
+        return
+    except ValueError:
+        writer, silent = {}, time.time() - os.stat(lock).st_mtime
+    here = writer.get("host") == socket.gethostname()
+    alive = _is_running(writer["pid"]) if here else silent < 6 * _HEARTBEAT
+    if alive:
+        raise StoreError(
+            f"{partial} is being written by process {writer.get('pid')} on {writer.get('host')}. Wait for it, or give "
+            "another name."
+        )
+    dead = f"{lock}.{uuid.uuid4().hex}"
+    os.rename(lock, dead)
+    os.remove(dead)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _show_life(lock: str, stop: threading.Event) -> None:
+    while not stop.wait(_HEARTBEAT):
+        if os.path.exists(lock):
+            os.utime(lock)

@@ -1,0 +1,51 @@
+"""What tests and docstrings share: a small made series, real series if there are any, and the key of the stores."""
+
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from lazyvol.phantom import write_body_ct
+
+mpl.use("Agg")
+
+REAL = Path(os.environ.get("LAZYVOL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _no_user_files(monkeypatch, tmp_path_factory):
+    """Keep the key of the stores out of the user's home."""
+    monkeypatch.setenv("LAZYVOL_KEY", "a key for tests")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def chest_folder(tmp_path_factory):
+    """Folder of 24 slices of 48 x 64 voxels, 40 x 8 x 8 mm; a test must not change it."""
+    folder = tmp_path_factory.mktemp("chest") / "chest-data"
+    paths = write_body_ct(folder, shape=(24, 48, 64), spacing=(40.0, 8.0, 8.0))
+    assert len(paths) == 24
+    return folder
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of real series; tests that need it are skipped where it is absent."""
+    if not REAL.is_dir():
+        pytest.skip("real series are absent: set LAZYVOL_DATA to the folder that holds them")
+    return REAL
