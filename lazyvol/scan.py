@@ -132,7 +132,7 @@ def read_header(path: Path) -> pydicom.Dataset:
     Examples
     --------
     >>> import lazyvol
-    >>> lazyvol.read_header(getfixture("chest_folder") / "body-0000.dcm").Modality
+    >>> lazyvol.read_header(getfixture("chest_folder") / "body-0001.dcm").Modality
     'CT'
     """
     name = os.fspath(path)

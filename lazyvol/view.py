@@ -183,7 +183,7 @@ def plot_slices(
     --------
     >>> import lazyvol
     >>> volume = lazyvol.open_volume(getfixture("chest_folder"))
-    >>> image, = lazyvol.plot_slices(volume, z=-500, window="lung")
+    >>> image, = lazyvol.plot_slices(volume, z=100, window="lung")
     >>> image.get_extent()
     [-256.0, 256.0, -192.0, 192.0]
     """
