@@ -25,7 +25,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """The oldest versions of the dependencies that pyproject.toml allows."""
+    """Test on the oldest versions of the dependencies that pyproject.toml allows."""
     floors = [d.replace(">=", "==") for d in PROJECT["project"]["dependencies"]]
     distributed = [d.replace(">=", "==") for d in PROJECT["project"]["optional-dependencies"]["distributed"]]
     others = [d for d in _group("test") if not d.startswith("distributed")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Literal
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ def preferred_chunks(dims: Iterable[Hashable], shape: Iterable[int], dtype: npt.
     return lengths
 
 
-def chunked(volume: xr.DataArray, chunks: Chunks) -> xr.DataArray:
+def chunked(volume: xr.DataArray, chunks: Chunks, *, token: str = "") -> xr.DataArray:
     """Return the volume on dask chunks; its coordinates stay as they are.
 
     Parameters
@@ -44,13 +45,15 @@ def chunked(volume: xr.DataArray, chunks: Chunks) -> xr.DataArray:
     chunks
         ``"auto"`` for `preferred_chunks`, a number for each dimension, a mapping by dimension over
         the preferred ones, or None for the volume unchanged.
+    token
+        What names the values, so that equal volumes share results on a cluster; without, a new name.
     """
     if chunks is None:
         return volume
     lengths: Lengths = preferred_chunks(volume.dims, volume.shape, volume.dtype)
     lengths |= dict.fromkeys(volume.dims, chunks) if isinstance(chunks, int) else {}
     lengths |= {**chunks} if isinstance(chunks, Mapping) else {}
-    name = f"{volume.name}-{tokenize(volume.variable, lengths)}"
+    name = f"{volume.name}-{tokenize(token or uuid4().hex, lengths)}"
     variable: Any = volume.variable.chunk(lengths, name=name)
     return volume.copy(data=variable.data)
 

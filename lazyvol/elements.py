@@ -104,8 +104,8 @@ _OTHERS = {
     "StudyInstanceUID": 0x0020000D,
 }
 _TAGS = _NUMBERS | _WORDS | _STORED | _OTHERS
-WANTED = tuple(sorted(_TAGS.values()))
-"""Tags of the elements that an Instance is made of, ascending."""
+WANTED = frozenset(_TAGS.values())
+"""Tags of the elements that an Instance is made of."""
 
 
 _NUMERIC = frozenset("0123456789+-.eE\\ ")

@@ -280,9 +280,8 @@ def _read_elements(file: BinaryIO) -> Elements:
 
 def _raw_values(dataset: Dataset) -> dict[int, bytes]:
     """Return the undecoded value of each wanted element; empty for a sequence."""
-    found = ((tag, dataset.get_item(tag)) for tag in WANTED if tag in dataset)
-    values = ((tag, getattr(element, "value", None)) for tag, element in found)
-    return {tag: value if isinstance(value, bytes) else b"" for tag, value in values}
+    found = ((int(tag), element.value) for tag, element in dataset.items() if tag in WANTED)
+    return {tag: value if isinstance(value, bytes) else b"" for tag, value in found}
 
 
 def _description(dataset: Dataset) -> str:

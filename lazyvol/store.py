@@ -140,7 +140,7 @@ def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
     volume = dataset[root["name"]]
     volume = volume.assign_coords({name: coordinate.load() for name, coordinate in volume.coords.items()})
     lengths = dict(zip(volume.dims, root["slabs"], strict=True)) if chunks == "auto" else chunks
-    return chunked(volume, lengths)
+    return chunked(volume, lengths, token=root["uid"])
 
 
 def _require_local(path: str) -> None:
@@ -204,6 +204,7 @@ def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progres
         "name": NAME,
         "identifiers": identifiers,
         "slabs": list(slabs.values()),
+        "uid": uuid.uuid4().hex,
         "complete": False,
     }
     root = zarr.create_group(partial, attributes={"lazyvol": about})

@@ -104,8 +104,9 @@ def open_volume(
     >>> ct.dims, ct.dtype
     (('z', 'y', 'x'), dtype('int16'))
     """
-    dataset = lazy_dataset(source, series=series, stack=stack, siblings=siblings, dtype=dtype, strict=strict)
-    return chunked(dataset[NAME], chunks)
+    chosen, findings = _find(source, series=series, stack=stack, siblings=siblings, strict=strict)
+    table = _frame_table(chosen, dtype)
+    return chunked(_dataset(chosen, findings, table)[NAME], chunks, token=_token(chosen, table))
 
 
 def lazy_dataset(
@@ -118,13 +119,29 @@ def lazy_dataset(
     strict: bool = False,
 ) -> xr.Dataset:
     """Return the volume of `open_volume` as the variable ``image`` of a Dataset, lazy without dask."""
+    chosen, findings = _find(source, series=series, stack=stack, siblings=siblings, strict=strict)
+    return _dataset(chosen, findings, _frame_table(chosen, dtype))
+
+
+def _find(
+    source: Source, *, series: str | int | None, stack: int, siblings: bool, strict: bool
+) -> tuple[Stack, tuple[Finding, ...]]:
+    """Return the stack that was asked for, and all findings on it."""
     scan = _scan(source, siblings)
     chosen = _choose_stack(_choose_series(group_series(scan.instances), series, source), stack)
     _require_readable(chosen)
     findings = (*chosen.findings, *_scan_findings(scan))
     if strict:
         _require_clean(findings)
-    return xr.Dataset({NAME: _variable(chosen, findings, dtype)}, _coordinates(chosen))
+    return chosen, findings
+
+
+def _dataset(stack: Stack, findings: tuple[Finding, ...], table: FrameTable) -> xr.Dataset:
+    array = VolumeArray(table, stack.shape, _token(stack, table))
+    variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), _attrs(stack, findings))
+    chunks = preferred_chunks(stack.dims, stack.shape, table.dtype)
+    variable.encoding = {"preferred_chunks": chunks, "source": table.root}
+    return xr.Dataset({NAME: variable}, _coordinates(stack))
 
 
 def _scan(source: Source, siblings: bool) -> Scan:
@@ -246,17 +263,6 @@ class VolumeArray(BackendArray):
         places = np.arange(len(self.table.sources)).reshape(self.shape[:-2])[np.ix_(*leading)]
         values = read_frames(self.table, places.ravel(), rows, columns)
         return values.reshape([w.size for w in wanted if w.ndim])
-
-
-def _variable(stack: Stack, findings: tuple[Finding, ...], dtype: str | None) -> xr.Variable:
-    table = _frame_table(stack, dtype)
-    array = VolumeArray(table, stack.shape, _token(stack, table))
-    variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), _attrs(stack, findings))
-    variable.encoding = {
-        "preferred_chunks": preferred_chunks(stack.dims, stack.shape, table.dtype),
-        "source": table.root,
-    }
-    return variable
 
 
 def _frame_table(stack: Stack, dtype: str | None) -> FrameTable:

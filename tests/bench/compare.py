@@ -53,7 +53,7 @@ def _sorted(folder: Path, *, stop: bool) -> tuple[list[pydicom.Dataset], tuple[i
 
 
 def _values(file: pydicom.Dataset) -> np.ndarray:
-    return (file.pixel_array * int(file.RescaleSlope) + int(file.RescaleIntercept)).astype("int16")
+    return (file.pixel_array.astype("int32") * int(file.RescaleSlope) + int(file.RescaleIntercept)).astype("int16")
 
 
 def _one_slice(folder: Path, k: int) -> np.ndarray:
