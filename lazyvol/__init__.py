@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from lazyvol.convention import findings_of, geometry_of
     from lazyvol.errors import Finding, LazyvolError
     from lazyvol.geometry import Geometry
+    from lazyvol.grid import Tolerances
+    from lazyvol.join import join_series
     from lazyvol.records import Frame, Instance
+    from lazyvol.resample import rectify
     from lazyvol.scan import read_header, scan_headers
-    from lazyvol.series import Series, Stack, group_series
+    from lazyvol.series import Series, group_series
+    from lazyvol.stacks import Stack
     from lazyvol.store import open_zarr, save_zarr
     from lazyvol.view import field_of_view, plot_slices
-    from lazyvol.volume import open_volume
+    from lazyvol.volume import open_stacks, open_volume
 
 __all__ = [
     "Finding",
@@ -30,14 +34,18 @@ __all__ = [
     "LazyvolError",
     "Series",
     "Stack",
+    "Tolerances",
     "field_of_view",
     "findings_of",
     "geometry_of",
     "group_series",
+    "join_series",
+    "open_stacks",
     "open_volume",
     "open_zarr",
     "plot_slices",
     "read_header",
+    "rectify",
     "save_zarr",
     "scan_headers",
 ]
@@ -49,15 +57,19 @@ _HOME = {
     "Instance": "records",
     "LazyvolError": "errors",
     "Series": "series",
-    "Stack": "series",
+    "Stack": "stacks",
+    "Tolerances": "grid",
     "field_of_view": "view",
     "findings_of": "convention",
     "geometry_of": "convention",
     "group_series": "series",
+    "join_series": "join",
+    "open_stacks": "volume",
     "open_volume": "volume",
     "open_zarr": "store",
     "plot_slices": "view",
     "read_header": "scan",
+    "rectify": "resample",
     "save_zarr": "store",
     "scan_headers": "scan",
 }

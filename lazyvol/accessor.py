@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 from lazyvol.convention import findings_of, geometry_of
-from lazyvol.errors import Finding
+from lazyvol.errors import Finding, HeaderUnavailableError
 from lazyvol.geometry import ZYX, Geometry
 from lazyvol.view import plot_slices
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 __all__ = ["VolumeAccessor"]
 
@@ -77,6 +80,27 @@ class VolumeAccessor:
     def index_to_position(self, index: npt.ArrayLike) -> Array:
         """Return the LPS positions (x, y, z) in mm of indices (k, j, i); shape (..., 3)."""
         return self.geometry.index_to_position(index)
+
+    def header(self, k: int = 0, **indices: int) -> Dataset:
+        """Return the whole pydicom header of the file that slice ``k`` came from, read now.
+
+        ``indices`` choose along further dimensions, e.g. ``header(3, time=1)``; without, their first.
+
+        Raises
+        ------
+        HeaderUnavailableError
+            If the volume does not know its files (it was opened from a store), or no image is there.
+        """
+        from lazyvol.scan import read_header
+
+        source = self._volume.coords.get("source")
+        if source is None:
+            raise HeaderUnavailableError("the volume does not know its source files; open the DICOM series instead.")
+        chosen = source.isel({d: k if d == "z" else indices.get(str(d), 0) for d in source.dims})
+        path = str(chosen.item())
+        if not path or path.startswith("dataset["):
+            raise HeaderUnavailableError(f"slice {k} has no file of its own ({path or 'its image is absent'}).")
+        return read_header(path)
 
     def plot(self, **options: Any) -> Any:
         """Plot cuts: `lazyvol.plot_slices` of this volume."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -20,7 +20,20 @@ class LazyvolBackend(BackendEntrypoint):
     """Opens a DICOM series: a folder, a file, or a list of files."""
 
     description = "Open DICOM series (folders, files) as lazy volumes in mm"
-    open_dataset_parameters = ("filename_or_obj", "drop_variables", "series", "stack", "siblings", "dtype", "strict")
+    open_dataset_parameters = (
+        "filename_or_obj",
+        "drop_variables",
+        "series",
+        "stack",
+        "siblings",
+        "dims",
+        "missing",
+        "duplicates",
+        "tolerances",
+        "fill_value",
+        "dtype",
+        "strict",
+    )
 
     def open_dataset(
         self,
@@ -30,6 +43,11 @@ class LazyvolBackend(BackendEntrypoint):
         series: str | int | None = None,
         stack: int = 0,
         siblings: bool = False,
+        dims: Mapping[str, str] | None = None,
+        missing: Any = "warn",
+        duplicates: Any = "raise",
+        tolerances: Any = None,
+        fill_value: float | None = None,
         dtype: str | None = None,
         strict: bool = False,
     ) -> xr.Dataset:
@@ -42,7 +60,17 @@ class LazyvolBackend(BackendEntrypoint):
         from lazyvol.volume import lazy_dataset
 
         dataset = lazy_dataset(
-            filename_or_obj, series=series, stack=stack, siblings=siblings, dtype=dtype, strict=strict
+            filename_or_obj,
+            series=series,
+            stack=stack,
+            siblings=siblings,
+            dims=dims,
+            missing=missing,
+            duplicates=duplicates,
+            tolerances=tolerances,
+            fill_value=fill_value,
+            dtype=dtype,
+            strict=strict,
         )
         dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
         return dataset.drop_vars(dropped)

@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 
 from lazyvol.scan import Scan
-from lazyvol.series import Series, Stack, group_series, value_dtype
+from lazyvol.series import Series, group_series
+from lazyvol.stacks import Stack
+from lazyvol.values import value_dtype
 
 __all__ = ["series_table"]
 
@@ -23,7 +25,7 @@ def series_table(scan: Scan) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns series_uid, stack, number, description, modality, images, shape, spacing and
+        Columns series_uid, stack, number, description, modality, images, dims, shape, spacing and
         field_of_view ((z, y, x), mm), orientation, dtype, bytes (of pixels, decoded), syntax,
         findings (codes) and refusal (why it does not open; empty if it does).
 
@@ -45,6 +47,7 @@ _COLUMNS = (
     "description",
     "modality",
     "images",
+    "dims",
     "shape",
     "spacing",
     "field_of_view",
@@ -67,6 +70,7 @@ def _row(series: Series, stack: Stack) -> dict[str, Any]:
         "description": series.description,
         "modality": series.modality,
         "images": len(stack.slices),
+        "dims": stack.dims,
         "shape": stack.shape,
         "spacing": tuple(stack.geometry.spacing),
         "field_of_view": tuple(stack.geometry.field_of_view),

@@ -38,6 +38,7 @@ _NUMBERS = {
     "KVP": 0x00180060,
     "MagneticFieldStrength": 0x00180087,
     "NominalPercentageOfCardiacPhase": 0x00209241,
+    "NominalPercentageOfRespiratoryPhase": 0x00209245,
     "NumberOfAverages": 0x00180083,
     "ReconstructionDiameter": 0x00181100,
     "RepetitionTime": 0x00180080,
@@ -55,6 +56,7 @@ _NUMBERS = {
 
 _WORDS = {
     "BodyPartExamined": 0x00180015,
+    "ComplexImageComponent": 0x00089208,
     "ConvolutionKernel": 0x00181210,
     "DecayCorrection": 0x00541102,
     "FilterType": 0x00181160,

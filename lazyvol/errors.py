@@ -13,6 +13,7 @@ __all__ = [
     "Finding",
     "FindingError",
     "GeometryError",
+    "HeaderUnavailableError",
     "IncompleteStoreError",
     "LazyvolError",
     "LazyvolWarning",
@@ -82,6 +83,10 @@ class StoreError(LazyvolError, ValueError):
     """A Zarr store that cannot be written, or that lazyvol did not write."""
 
 
+class HeaderUnavailableError(LazyvolError, LookupError):
+    """A header that the volume cannot lead back to."""
+
+
 class IncompleteStoreError(StoreError):
     """A Zarr store whose writing was not finished."""
 
@@ -92,11 +97,14 @@ class LazyvolWarning(UserWarning):
 
 CODES: Final = MappingProxyType(
     {
+        "axis-from-instance-number": "warning",
         "copies-dropped": "info",
         "different-copies": "warning",
+        "duplicates-differ": "warning",
         "files-unreadable": "warning",
         "frame-of-reference-varies": "info",
         "geometry-unknown": "warning",
+        "incomplete-grid": "warning",
         "malformed-value": "warning",
         "missing-slices": "warning",
         "order-from-instance-number": "warning",
@@ -112,7 +120,7 @@ CODES: Final = MappingProxyType(
         "uneven-spacing": "warning",
     }
 )
-"""Each code of a finding with its severity; docs/reference/findings.md explains them."""
+"""Each code of a finding with its severity; docs/findings.md explains them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,9 @@ class FrameTable:
     dtype: str
     """Type of the values, e.g. ``int16``."""
 
+    fill_value: float = 0.0
+    """Value of the voxels of an absent frame."""
+
     def path(self, n: int) -> str:
         """Return the path of the file that holds frame ``n``."""
         return os.path.join(self.root, self.sources[n].name)
@@ -90,7 +93,7 @@ def read_frames(table: FrameTable, which: Sequence[int] | Indices, rows: Indices
     table
         Where the frames lie.
     which
-        Numbers of the frames in the table; shape (n,).
+        Numbers of the frames in the table; shape (n,). A negative one is an absent frame.
     rows, columns
         Indices of the rows and columns wanted, in any order.
 
@@ -110,6 +113,9 @@ def read_frames(table: FrameTable, which: Sequence[int] | Indices, rows: Indices
     if not out.size:
         return out
     for n, frame in enumerate(which):
+        if frame < 0:
+            out[n] = table.fill_value
+            continue
         source, path = table.sources[frame], table.path(int(frame))
         stored = _read_stored(source, path, rows)
         if not _is_whole(columns, source.pixels.columns):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Frame", "Instance", "PixelFormat", "Skipped", "Value", "Vector"]
+__all__ = ["Frame", "Instance", "PixelFormat", "Skipped", "Slice", "Value", "Vector"]
 
 Vector = tuple[float, float, float]
 Value = str | float | int | tuple[str, ...] | tuple[float, ...]
@@ -174,6 +174,17 @@ class Instance:
         """How many bytes of pixels the file lacks; 0 where that cannot be told."""
         whole = self.pixels.frame_bytes
         return sum(whole - f.length for f in self.frames if f.length is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A frame of a file as a slice of a stack."""
+
+    instance: Instance
+    """The file that holds it."""
+
+    frame: Frame
+    """Which frame of the file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -20,25 +19,28 @@ from dask.base import tokenize
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from lazyvol.chunks import Chunks, chunked, preferred_chunks
-from lazyvol.codecs import missing_decoder
-from lazyvol.convention import geometry_coordinates
-from lazyvol.errors import (
-    DicomReadError,
-    Finding,
-    FindingError,
-    NoImagesError,
-    PixelReadError,
-    SeriesChoiceError,
-    UnsupportedSeriesError,
-    finding,
+from lazyvol.choice import (
+    Duplicates,
+    Missing,
+    choose_series,
+    find_stack,
+    findings_of_scan,
+    frame_source,
+    require_readable,
+    scan_source,
 )
-from lazyvol.frames import FrameSource, FrameTable, read_frames
-from lazyvol.records import Skipped, Value
-from lazyvol.scan import Scan, Source, scan_headers
-from lazyvol.series import Series, Slice, Stack, group_series, shared_values, value_dtype
+from lazyvol.chunks import Chunks, chunked, preferred_chunks
+from lazyvol.convention import geometry_coordinates
+from lazyvol.errors import Finding, PixelRangeError, UnsupportedSeriesError
+from lazyvol.frames import FrameTable, read_frames
+from lazyvol.grid import Tolerances
+from lazyvol.records import Value
+from lazyvol.scan import Source
+from lazyvol.series import group_series
+from lazyvol.stacks import Rules, Stack
+from lazyvol.values import shared_values, value_dtype
 
-__all__ = ["VolumeArray", "lazy_dataset", "open_volume"]
+__all__ = ["VolumeArray", "lazy_dataset", "open_stacks", "open_volume"]
 
 NAME = "image"
 _PET_UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCPS": "counts/s", "CPS": "counts/s"}
@@ -50,9 +52,14 @@ def open_volume(
     series: str | int | None = None,
     stack: int = 0,
     siblings: bool = False,
-    chunks: Chunks = "auto",
+    dims: Mapping[str, str] | None = None,
+    missing: Missing = "warn",
+    duplicates: Duplicates = "raise",
+    tolerances: Tolerances | None = None,
+    fill_value: float | None = None,
     dtype: str | None = None,
     strict: bool = False,
+    chunks: Chunks = "auto",
 ) -> xr.DataArray:
     """Open a DICOM series as a lazy volume, reading headers only.
 
@@ -67,6 +74,20 @@ def open_volume(
         Which grid, where the series holds several; 0 has most slices.
     siblings
         For a single file: open the whole series that it belongs to, from its folder.
+    dims
+        DICOM keyword for each dimension before z, e.g. ``{"echo": "EchoTime"}``, instead of what is
+        found.
+    missing
+        Where slices are missing: ``"warn"`` keeps the true slices and says so in a finding,
+        ``"raise"`` raises, ``"fill"`` puts NaN in their place, which costs nothing.
+    duplicates
+        Where nothing tells images at one position apart: ``"raise"``, ``"first"`` keeps the one with
+        the lowest InstanceNumber and compares the pixels of the others with it, ``"axis"`` keeps all
+        along a dimension ``duplicate``.
+    tolerances
+        When positions count as regular, and headers as alike.
+    fill_value
+        Value of absent images instead of NaN; keeps integers.
     chunks
         dask chunks: ``"auto"`` for whole frames of some 8 MiB, a number or a mapping by dimension,
         or None for xarray's own lazy arrays without dask.
@@ -78,9 +99,9 @@ def open_volume(
     Returns
     -------
     xarray.DataArray
-        Dimensions (z, y, x), coordinates in mm along the volume's own directions, values after
-        slope and intercept (CT: HU). `geometry_of` and ``.vol`` give the patient geometry
-        (DICOM PS3.3 C.7.6.2).
+        Dimensions (z, y, x), before them time, echo and the like where the series has them;
+        coordinates in mm along the volume's own directions, values after slope and intercept
+        (CT: HU). `geometry_of` and ``.vol`` give the patient geometry (DICOM PS3.3 C.7.6.2).
 
     Raises
     ------
@@ -93,9 +114,12 @@ def open_volume(
     SeriesChoiceError
         If there are several series and ``series`` does not choose one.
     UnsupportedSeriesError
-        If the series is of a kind that lazyvol does not open, or needs a decoder that is not installed.
+        If the series is of a kind that lazyvol does not open, needs a decoder that is not installed, or
+        has images that nothing tells apart.
     FindingError
-        With ``strict=True``.
+        With ``strict=True`` or ``missing="raise"``.
+    PixelRangeError
+        If ``dtype`` cannot hold NaN where images are absent.
 
     Examples
     --------
@@ -104,8 +128,11 @@ def open_volume(
     >>> ct.dims, ct.dtype
     (('z', 'y', 'x'), dtype('int16'))
     """
-    chosen, findings = _find(source, series=series, stack=stack, siblings=siblings, strict=strict)
-    table = _frame_table(chosen, dtype)
+    rules = Rules(tolerances or Tolerances(), dims, duplicates)
+    chosen, findings = find_stack(
+        source, rules, series=series, stack=stack, siblings=siblings, missing=missing, strict=strict
+    )
+    table = _frame_table(chosen, dtype, fill_value)
     return chunked(_dataset(chosen, findings, table)[NAME], chunks, token=_token(chosen, table))
 
 
@@ -115,138 +142,83 @@ def lazy_dataset(
     series: str | int | None = None,
     stack: int = 0,
     siblings: bool = False,
+    dims: Mapping[str, str] | None = None,
+    missing: Missing = "warn",
+    duplicates: Duplicates = "raise",
+    tolerances: Tolerances | None = None,
+    fill_value: float | None = None,
     dtype: str | None = None,
     strict: bool = False,
 ) -> xr.Dataset:
     """Return the volume of `open_volume` as the variable ``image`` of a Dataset, lazy without dask."""
-    chosen, findings = _find(source, series=series, stack=stack, siblings=siblings, strict=strict)
-    return _dataset(chosen, findings, _frame_table(chosen, dtype))
+    rules = Rules(tolerances or Tolerances(), dims, duplicates)
+    chosen, findings = find_stack(
+        source, rules, series=series, stack=stack, siblings=siblings, missing=missing, strict=strict
+    )
+    return _dataset(chosen, findings, _frame_table(chosen, dtype, fill_value))
 
 
-def _find(
-    source: Source, *, series: str | int | None, stack: int, siblings: bool, strict: bool
-) -> tuple[Stack, tuple[Finding, ...]]:
-    """Return the stack that was asked for, and all findings on it."""
-    scan = _scan(source, siblings)
-    chosen = _choose_stack(_choose_series(group_series(scan.instances), series, source), stack)
-    _require_readable(chosen)
-    findings = (*chosen.findings, *_scan_findings(scan))
-    if strict:
-        _require_clean(findings)
-    return chosen, findings
+def open_stacks(source: Source, *, series: str | int | None = None, chunks: Chunks = "auto") -> xr.DataTree:
+    """Open every grid of a series, each as a lazy volume.
+
+    Parameters
+    ----------
+    source, series, chunks
+        As for `open_volume`.
+
+    Returns
+    -------
+    xarray.DataTree
+        A node ``stack0``, ``stack1``, ... for each grid that opens, with the volume as ``image``; its
+        attrs name those that do not, with the reason, under ``refused``.
+
+    Raises
+    ------
+    SourceNotFoundError, NoImagesError, SeriesChoiceError
+        As `open_volume`.
+    UnsupportedSeriesError
+        If none of the grids opens.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> list(lazyvol.open_stacks(getfixture("chest_folder")).children)
+    ['stack0']
+    """
+    scan = scan_source(source, siblings=False)
+    chosen = choose_series(group_series(scan.instances), series, source)
+    nodes, refused = {}, []
+    for stack in chosen.stacks:
+        try:
+            require_readable(stack)
+        except UnsupportedSeriesError as error:
+            refused.append(f"stack{stack.number}: {error}")
+            continue
+        table = _frame_table(stack, None, None)
+        dataset = _dataset(stack, (*stack.findings, *findings_of_scan(scan)), table)
+        nodes[f"stack{stack.number}"] = chunked(dataset[NAME], chunks, token=_token(stack, table)).to_dataset()
+    if not nodes:
+        raise UnsupportedSeriesError("no grid of the series opens:\n  " + "\n  ".join(refused))
+    tree = xr.DataTree.from_dict(nodes)
+    tree.attrs["refused"] = refused
+    return tree
 
 
 def _dataset(stack: Stack, findings: tuple[Finding, ...], table: FrameTable) -> xr.Dataset:
-    array = VolumeArray(table, stack.shape, _token(stack, table))
+    places = np.array(stack.places, dtype=np.intp).reshape(stack.shape[:-2])
+    array = VolumeArray(table, places, stack.shape, _token(stack, table))
     variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), _attrs(stack, findings))
     chunks = preferred_chunks(stack.dims, stack.shape, table.dtype)
     variable.encoding = {"preferred_chunks": chunks, "source": table.root}
     return xr.Dataset({NAME: variable}, _coordinates(stack))
 
 
-def _scan(source: Source, siblings: bool) -> Scan:
-    if not isinstance(source, str | os.PathLike):
-        source = list(source)
-        scan = scan_headers(source)
-    elif os.path.isfile(source):
-        scan = _scan_one(os.fspath(source), siblings)
-    else:
-        scan = scan_headers(source)
-    if not scan.instances:
-        reasons = Counter(s.reason for s in scan.skipped)
-        found = "; ".join(f"{n} x {reason}" for reason, n in reasons.most_common(4))
-        where = os.fspath(source) if isinstance(source, str | os.PathLike) else "the list"
-        raise NoImagesError(f"{where} holds no DICOM image in {len(scan.skipped)} files ({found}).")
-    return scan
-
-
-def _scan_one(path: str, siblings: bool) -> Scan:
-    scan = scan_headers(path)
-    if scan.skipped:
-        raise DicomReadError(f"{path}: {scan.skipped[0].reason}. Give a DICOM image, or the folder of a series.")
-    alone = scan.instances[0]
-    if alone.missing_bytes and not siblings:
-        raise PixelReadError(
-            f"{path} is cut short: {alone.missing_bytes} bytes of pixels are missing. Copy the file again."
-        )
-    if not siblings:
-        return scan
-    around = scan_headers(os.path.dirname(path) or ".", recursive=False)
-    return Scan(tuple(i for i in around.instances if i.series_uid == alone.series_uid), around.skipped)
-
-
-def _choose_series(found: tuple[Series, ...], series: str | int | None, source: Source) -> Series:
-    if series is None:
-        fitting = found
-    else:
-        fitting = tuple(s for s in found if series in (s.uid, s.number, s.description) or str(s.number) == series)
-    if len(fitting) == 1:
-        return fitting[0]
-    where = os.fspath(source) if isinstance(source, str | os.PathLike) else "the list"
-    listing = "\n".join(f"  {_describe(s)}" for s in (fitting or found)[:20])
-    more = f"\n  ... and {len(found) - 20} more" if len(fitting or found) > 20 else ""
-    asked = (
-        ""
-        if series is None
-        else f" that fit series={series!r}"
-        if fitting
-        else f", none of which fits series={series!r}"
-    )
-    raise SeriesChoiceError(
-        f"{where} holds {len(fitting or found)} series{asked}:\n{listing}{more}\nChoose one with series= its UID, "
-        "number or description."
-    )
-
-
-def _describe(series: Series) -> str:
-    count = sum(len(s.slices) for s in series.stacks)
-    number = "-" if series.number is None else series.number
-    return f"number {number}, {series.modality}, {count} images, {series.description!r}, UID {series.uid}"
-
-
-def _choose_stack(series: Series, stack: int) -> Stack:
-    if not 0 <= stack < len(series.stacks):
-        raise SeriesChoiceError(f"stack={stack} does not exist: the series has stacks 0 to {len(series.stacks) - 1}.")
-    return series.stacks[stack]
-
-
-def _require_readable(stack: Stack) -> None:
-    first = stack.slices[0].instance
-    if stack.refusal:
-        raise UnsupportedSeriesError(f"the series of {first.path} does not open: {stack.refusal}.")
-    for syntax in {s.instance.pixels.transfer_syntax_uid for s in stack.slices if s.frame.length is None}:
-        why = missing_decoder(syntax)
-        if why:
-            path = next(s.instance.path for s in stack.slices if s.instance.pixels.transfer_syntax_uid == syntax)
-            raise UnsupportedSeriesError(f"{path} is encoded as {syntax}, which cannot be decoded here: {why}.")
-
-
-def _scan_findings(scan: Scan) -> list[Finding]:
-    return [*_damaged(scan.skipped)]
-
-
-def _damaged(skipped: Iterable[Skipped]) -> Iterable[Finding]:
-    damaged = [s for s in skipped if s.damaged]
-    if damaged:
-        message = (
-            f"{len(damaged)} files could not be read and are not in the volume ({damaged[0].reason}). Copy them "
-            "again if they belong to it."
-        )
-        yield finding("files-unreadable", message, files=tuple(s.path for s in damaged), values=(len(damaged),))
-
-
-def _require_clean(findings: Iterable[Finding]) -> None:
-    serious = [f for f in findings if f.severity != "info"]
-    if serious:
-        lines = "\n".join(f"  {f}" + (f" First file: {f.files[0]}" if f.files else "") for f in serious)
-        raise FindingError(f"strict=True, and the series has {len(serious)} findings:\n{lines}")
-
-
 class VolumeArray(BackendArray):
     """The frames of a volume as an array that reads what is asked of it and nothing else."""
 
-    def __init__(self, table: FrameTable, shape: tuple[int, ...], token: str) -> None:
+    def __init__(self, table: FrameTable, places: npt.NDArray[np.intp], shape: tuple[int, ...], token: str) -> None:
         self.table = table
+        self.places = places
         self.shape = shape
         self.dtype = np.dtype(table.dtype)
         self.token = token
@@ -260,37 +232,33 @@ class VolumeArray(BackendArray):
     def _read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
         wanted = [np.arange(n)[k] for n, k in zip(self.shape, key, strict=True)]
         *leading, rows, columns = (np.atleast_1d(w) for w in wanted)
-        places = np.arange(len(self.table.sources)).reshape(self.shape[:-2])[np.ix_(*leading)]
-        values = read_frames(self.table, places.ravel(), rows, columns)
+        frames = self.places[np.ix_(*leading)].ravel()
+        values = read_frames(self.table, frames, rows, columns)
         return values.reshape([w.size for w in wanted if w.ndim])
 
 
-def _frame_table(stack: Stack, dtype: str | None) -> FrameTable:
+def _frame_table(stack: Stack, dtype: str | None, fill_value: float | None) -> FrameTable:
+    """Return the frames of a stack; where some are absent, as floats with NaN unless there is a fill value."""
     folders = {os.path.dirname(s.instance.path) for s in stack.slices}
     root = os.path.commonpath(folders) if len(folders) == 1 else ""
-    sources = tuple(_source(s, root) for s in stack.slices)
-    return FrameTable(root, sources, np.dtype(dtype or value_dtype(stack.slices)).name)
-
-
-def _source(part: Slice, root: str) -> FrameSource:
-    instance, frame = part.instance, part.frame
-    return FrameSource(
-        name=os.path.relpath(instance.path, root) if root else instance.path,
-        index=frame.index,
-        count=len(instance.frames),
-        offset=frame.offset,
-        length=frame.length,
-        pixels=instance.pixels,
-        slope=frame.slope,
-        intercept=frame.intercept,
-        content=instance.content,
-    )
+    sources = tuple(frame_source(s, root) for s in stack.slices)
+    exact = value_dtype(stack.slices)
+    wanted = np.dtype(dtype) if dtype else exact
+    if -1 in stack.places and fill_value is None:
+        fill_value = np.nan
+        wanted = wanted if dtype or wanted.kind == "f" else np.dtype("float64" if wanted.itemsize > 2 else "float32")
+        if wanted.kind != "f":
+            raise PixelRangeError(
+                f"dtype={dtype!r} cannot hold NaN for {stack.places.count(-1)} absent images. "
+                "Give fill_value=, or a float."
+            )
+    return FrameTable(root, sources, wanted.name, 0.0 if fill_value is None else float(fill_value))
 
 
 def _token(stack: Stack, table: FrameTable) -> str:
     """Return a name for these very bytes: other files, or changed ones, have another."""
     files = [(i.path, i.uid, i.size, i.modified) for i in (s.instance for s in stack.slices)]
-    return str(tokenize(files, table.dtype, stack.shape))
+    return str(tokenize(files, table.dtype, table.fill_value, stack.shape, stack.places))
 
 
 def _attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
@@ -320,37 +288,60 @@ def _quantity(modality: str, shared: Mapping[str, Value]) -> dict[str, str]:
 
 def _coordinates(stack: Stack) -> dict[str, xr.Variable]:
     instances = [s.instance for s in stack.slices]
+    per_image: dict[str, tuple[Sequence[Value | None], dict[str, str]]] = {
+        "sop_instance_uid": ([i.uid for i in instances], {}),
+        "source": ([i.path for i in instances], {}),
+        "instance_number": ([i.number for i in instances], {"long_name": "instance number"}),
+        "acquisition_time": (
+            _since_first([i.acquisition_time for i in instances]),
+            {"units": "s", "long_name": "acquisition time since the first image"},
+        ),
+    }
+    varying = shared_values(stack.slices)[1]
+    of_axes = {a.keyword for a in stack.axes if a.units}
+    per_image |= {_snake_case(k): (v, {}) for k, v in varying.items() if k not in of_axes}
     coordinates = geometry_coordinates(stack.geometry, stack.slice_positions)
-    coordinates["sop_instance_uid"] = _words([i.uid for i in instances])
-    coordinates["source"] = _words([i.path for i in instances])
-    numbers = [i.number for i in instances]
-    if any(n is not None for n in numbers):
-        coordinates["instance_number"] = xr.Variable(("z",), _numbers(numbers), {"long_name": "instance number"})
-    times = [i.acquisition_time for i in instances]
-    if None not in times:
-        since = np.array(times, dtype=float)
-        attrs = {"units": "s", "long_name": "acquisition time since the first slice"}
-        coordinates["acquisition_time"] = xr.Variable(("z",), np.round(since - since.min(), 6), attrs)
-    for keyword, values in shared_values(stack.slices)[1].items():
-        coordinates[_snake_case(keyword)] = _per_slice(values)
+    for axis in stack.axes:
+        attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
+        coordinates[axis.name] = xr.Variable((axis.name,), _array(axis.labels), attrs)
+    for name, (values, attrs) in per_image.items():
+        if any(v is not None for v in values):
+            coordinates[name] = _per_image(stack, values, attrs)
     return coordinates
 
 
-def _per_slice(values: tuple[Value | None, ...]) -> xr.Variable:
+def _since_first(times: list[float | None]) -> list[float | None]:
+    known = [t for t in times if t is not None]
+    return [None if t is None else round(t - min(known), 6) for t in times]
+
+
+def _per_image(stack: Stack, values: Sequence[Value | None], attrs: dict[str, str]) -> xr.Variable:
+    """Return values of the images on the dimensions that they vary along."""
+    holes = -1 in stack.places
+    array = _array([*values, None] if holes else values)
+    dims, shape = stack.dims[:-2], stack.shape[:-2]
+    variable = xr.Variable(dims, array[np.array(stack.places)].reshape(shape), attrs)
+    for dim in dims[:-1] if len(dims) > 1 else ():
+        first = variable.isel({dim: slice(0, 1)})
+        if _all_equal(variable.values, first.values):
+            variable = variable.isel({dim: 0})
+    if len(variable.dims) > 1 and _all_equal(variable.values, variable.isel(z=slice(0, 1)).values):
+        variable = variable.isel(z=0)
+    return variable
+
+
+def _all_equal(values: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    both_nan = (values != values) & (other != other)  # noqa: PLR0124  # NaN alone differs from itself
+    return bool(((values == other) | both_nan).all())
+
+
+def _array(values: Sequence[Value | None]) -> npt.NDArray[Any]:
+    if all(isinstance(v, int) for v in values):
+        return np.array(values, dtype="int64")
     if all(v is None or isinstance(v, int | float) for v in values):
-        return xr.Variable(("z",), _numbers(values))
-    return _words(["\\".join(map(str, v)) if isinstance(v, tuple) else str(v or "") for v in values])
-
-
-def _numbers(values: Iterable[Any]) -> npt.NDArray[Any]:
-    found = list(values)
-    if all(isinstance(v, int) for v in found):
-        return np.array(found, dtype="int64")
-    return np.array([np.nan if v is None else v for v in found], dtype="float64")
-
-
-def _words(values: list[str]) -> xr.Variable:
-    return xr.Variable(("z",), np.array(values, dtype=np.dtypes.StringDType()))
+        return np.array([np.nan if v is None else v for v in values], dtype="float64")
+    words = ["\\".join(map(str, v)) if isinstance(v, tuple) else "" if v is None else str(v) for v in values]
+    return np.array(words, dtype=np.dtypes.StringDType())
 
 
 def _snake_case(keyword: str) -> str:

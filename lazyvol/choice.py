@@ -1,0 +1,218 @@
+"""Which stack of which series a source means, and whether it can be read."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import numpy as np
+
+from lazyvol.codecs import missing_decoder
+from lazyvol.errors import (
+    DicomReadError,
+    Finding,
+    FindingError,
+    NoImagesError,
+    PixelReadError,
+    SeriesChoiceError,
+    UnsupportedSeriesError,
+    finding,
+)
+from lazyvol.frames import FrameSource, FrameTable, read_frames
+from lazyvol.records import Skipped, Slice
+from lazyvol.scan import Scan, Source, scan_headers
+from lazyvol.series import Series, group_series
+from lazyvol.stacks import Rules, Stack, with_filled_gaps
+from lazyvol.values import value_dtype
+
+__all__ = [
+    "Duplicates",
+    "Missing",
+    "choose_series",
+    "find_stack",
+    "findings_of_scan",
+    "frame_source",
+    "require_readable",
+    "scan_source",
+]
+
+Missing = Literal["warn", "raise", "fill"]
+Duplicates = Literal["raise", "first", "axis"]
+
+
+def find_stack(
+    source: Source,
+    rules: Rules,
+    *,
+    series: str | int | None,
+    stack: int,
+    siblings: bool,
+    missing: Missing,
+    strict: bool,
+) -> tuple[Stack, tuple[Finding, ...]]:
+    """Return the stack that was asked for, and all findings on it."""
+    _require_choice("missing", missing, ("warn", "raise", "fill"))
+    _require_choice("duplicates", rules.duplicates, ("raise", "first", "axis"))
+    scan = scan_source(source, siblings)
+    chosen = _choose_stack(choose_series(group_series(scan.instances, rules), series, source), stack)
+    require_readable(chosen)
+    if missing == "fill":
+        chosen = with_filled_gaps(chosen, rules.tolerances)
+    findings = (*chosen.findings, *findings_of_scan(scan), *_compared(chosen.left_out))
+    _require_clean(
+        findings, "missing='raise'", lambda f: f.code in {"missing-slices", "uneven-spacing"}, missing == "raise"
+    )
+    _require_clean(findings, "strict=True", lambda f: f.severity != "info", strict)
+    return chosen, findings
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UnsupportedSeriesError(f"{name}={value!r} is not known; it can be {', '.join(map(repr, choices))}.")
+
+
+def _compared(pairs: tuple[tuple[Slice, Slice], ...]) -> list[Finding]:
+    """Compare the pixels of images that were left out with those that were kept."""
+    differ = []
+    for left, kept in pairs:
+        if value_dtype([left]) != value_dtype([kept]):
+            differ.append(left)
+            continue
+        table = FrameTable("", (frame_source(left, ""), frame_source(kept, "")), value_dtype([left]).name)
+        pixels = left.instance.pixels
+        one, other = read_frames(table, [0, 1], np.arange(pixels.rows), np.arange(pixels.columns))
+        if not np.array_equal(one, other):
+            differ.append(left)
+    notes = []
+    equal = len(pairs) - len(differ)
+    if equal:
+        message = f"{equal} images repeat another at their position, pixel by pixel; each was used once."
+        notes.append(finding("copies-dropped", message, values=(equal,)))
+    if differ:
+        message = (
+            f"{len(differ)} images were left out at a position where another has the lower InstanceNumber, and their "
+            "pixels differ from it. duplicates='axis' keeps both."
+        )
+        files = tuple(s.instance.path for s in differ)
+        notes.append(finding("duplicates-differ", message, files=files, values=(len(differ),)))
+    return notes
+
+
+def scan_source(source: Source, siblings: bool) -> Scan:
+    """Return the headers of a source: of a single file alone, or of its whole series; raise if there is no image."""
+    if not isinstance(source, str | os.PathLike):
+        source = list(source)
+        scan = scan_headers(source)
+    elif os.path.isfile(source):
+        scan = _scan_one(os.fspath(source), siblings)
+    else:
+        scan = scan_headers(source)
+    if not scan.instances:
+        reasons = Counter(s.reason for s in scan.skipped)
+        found = "; ".join(f"{n} x {reason}" for reason, n in reasons.most_common(4))
+        where = os.fspath(source) if isinstance(source, str | os.PathLike) else "the list"
+        raise NoImagesError(f"{where} holds no DICOM image in {len(scan.skipped)} files ({found}).")
+    return scan
+
+
+def _scan_one(path: str, siblings: bool) -> Scan:
+    scan = scan_headers(path)
+    if scan.skipped:
+        raise DicomReadError(f"{path}: {scan.skipped[0].reason}. Give a DICOM image, or the folder of a series.")
+    alone = scan.instances[0]
+    if alone.missing_bytes and not siblings:
+        raise PixelReadError(
+            f"{path} is cut short: {alone.missing_bytes} bytes of pixels are missing. Copy the file again."
+        )
+    if not siblings:
+        return scan
+    around = scan_headers(os.path.dirname(path) or ".", recursive=False)
+    return Scan(tuple(i for i in around.instances if i.series_uid == alone.series_uid), around.skipped)
+
+
+def choose_series(found: tuple[Series, ...], series: str | int | None, source: Source) -> Series:
+    """Return the one series that fits; raise with the list if none or several do."""
+    if series is None:
+        fitting = found
+    else:
+        fitting = tuple(s for s in found if series in (s.uid, s.number, s.description) or str(s.number) == series)
+    if len(fitting) == 1:
+        return fitting[0]
+    where = os.fspath(source) if isinstance(source, str | os.PathLike) else "the list"
+    listing = "\n".join(f"  {_describe(s)}" for s in (fitting or found)[:20])
+    more = f"\n  ... and {len(found) - 20} more" if len(fitting or found) > 20 else ""
+    asked = (
+        ""
+        if series is None
+        else f" that fit series={series!r}"
+        if fitting
+        else f", none of which fits series={series!r}"
+    )
+    raise SeriesChoiceError(
+        f"{where} holds {len(fitting or found)} series{asked}:\n{listing}{more}\nChoose one with series= its UID, "
+        "number or description."
+    )
+
+
+def _describe(series: Series) -> str:
+    count = sum(len(s.slices) for s in series.stacks)
+    number = "-" if series.number is None else series.number
+    return f"number {number}, {series.modality}, {count} images, {series.description!r}, UID {series.uid}"
+
+
+def _choose_stack(series: Series, stack: int) -> Stack:
+    if not 0 <= stack < len(series.stacks):
+        raise SeriesChoiceError(f"stack={stack} does not exist: the series has stacks 0 to {len(series.stacks) - 1}.")
+    return series.stacks[stack]
+
+
+def require_readable(stack: Stack) -> None:
+    """Raise if a stack does not open as a volume, or its frames cannot be decoded here."""
+    first = stack.slices[0].instance
+    if stack.refusal:
+        raise UnsupportedSeriesError(f"the series of {first.path} does not open: {stack.refusal}.")
+    for syntax in {s.instance.pixels.transfer_syntax_uid for s in stack.slices if s.frame.length is None}:
+        why = missing_decoder(syntax)
+        if why:
+            path = next(s.instance.path for s in stack.slices if s.instance.pixels.transfer_syntax_uid == syntax)
+            raise UnsupportedSeriesError(f"{path} is encoded as {syntax}, which cannot be decoded here: {why}.")
+
+
+def findings_of_scan(scan: Scan) -> list[Finding]:
+    """Return what is odd about the files that were left out."""
+    return [*_damaged(scan.skipped)]
+
+
+def _damaged(skipped: Iterable[Skipped]) -> Iterable[Finding]:
+    damaged = [s for s in skipped if s.damaged]
+    if damaged:
+        message = (
+            f"{len(damaged)} files could not be read and are not in the volume ({damaged[0].reason}). Copy them "
+            "again if they belong to it."
+        )
+        yield finding("files-unreadable", message, files=tuple(s.path for s in damaged), values=(len(damaged),))
+
+
+def _require_clean(findings: Iterable[Finding], why: str, serious: Callable[[Finding], bool], wanted: bool) -> None:
+    found = [f for f in findings if serious(f)] if wanted else []
+    if found:
+        lines = "\n".join(f"  {f}" + (f" First file: {f.files[0]}" if f.files else "") for f in found)
+        raise FindingError(f"{why}, and the series has {len(found)} finding{'s' if len(found) > 1 else ''}:\n{lines}")
+
+
+def frame_source(part: Slice, root: str) -> FrameSource:
+    """Return where the frame of a slice lies, its file relative to ``root``."""
+    instance, frame = part.instance, part.frame
+    return FrameSource(
+        name=os.path.relpath(instance.path, root) if root else instance.path,
+        index=frame.index,
+        count=len(instance.frames),
+        offset=frame.offset,
+        length=frame.length,
+        pixels=instance.pixels,
+        slope=frame.slope,
+        intercept=frame.intercept,
+        content=instance.content,
+    )

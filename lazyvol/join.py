@@ -1,0 +1,131 @@
+"""Several series of one acquisition as one volume with a further dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lazyvol.convention import AXES, COORDINATE, geometry_of
+from lazyvol.errors import GeometryError
+from lazyvol.geometry import Geometry
+from lazyvol.scan import read_instance
+
+__all__ = ["join_series"]
+
+_CORNERS_ATOL = 1e-2
+"""Corners of the volumes agree within this, mm."""
+
+
+def join_series(
+    volumes: Sequence[xr.DataArray], *, dim: str = "time", values: Sequence[float | str] | None = None
+) -> xr.DataArray:
+    """Join volumes of one grid along a new dimension, lazily: a 4-D acquisition that is many series.
+
+    Parameters
+    ----------
+    volumes
+        At least two volumes of `open_volume` with the same shape and place.
+    dim
+        Name of the new dimension, which comes first.
+    values
+        Its labels, in the order of the volumes. Without, for ``time`` the acquisition times of the
+        series in s since the first, if their files say, and the volumes in that order; else 0, 1, ...
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimensions (dim, ..., z, y, x) on the grid of the first volume.
+
+    Raises
+    ------
+    GeometryError
+        If the volumes differ in shape or place; says which and by how much.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> volume = lazyvol.open_volume(getfixture("chest_folder"))
+    >>> lazyvol.join_series([volume, volume + 1], dim="respiratory_phase", values=[0.0, 50.0]).shape
+    (2, 24, 48, 64)
+    """
+    if len(volumes) < 2:
+        raise GeometryError(f"join_series wants at least two volumes, not {len(volumes)}.")
+    _require_one_grid(volumes)
+    ordered, labels, units = _labelled(volumes, dim, values)
+    first = ordered[0]
+    aligned = [v.assign_coords({a: first.coords[a] for a in (*AXES, COORDINATE) if a in first.coords}) for v in ordered]
+    shared = set.intersection(*(set(v.coords) for v in aligned))
+    aligned = [v.drop_vars([n for n in v.coords if n not in shared]) for v in aligned]
+    per_volume = [str(n) for n in shared - {*AXES, COORDINATE}]
+    index = xr.Variable((dim,), labels, {"long_name": dim.replace("_", " ")} | ({"units": units} if units else {}))
+    joined = xr.concat(
+        aligned, dim=dim, coords=per_volume, compat="override", join="override", combine_attrs="override"
+    )
+    findings = list(dict.fromkeys(line for v in ordered for line in v.attrs.get("findings", [])))
+    joined.attrs = {**_common_attrs(ordered), "findings": findings}
+    return joined.assign_coords({dim: index}).transpose(dim, ...)
+
+
+def _require_one_grid(volumes: Sequence[xr.DataArray]) -> None:
+    first = geometry_of(volumes[0])
+    for number, volume in enumerate(volumes[1:], start=1):
+        if volume.dims != volumes[0].dims or volume.shape != volumes[0].shape:
+            raise GeometryError(
+                f"volume {number} has {volume.dims} of {volume.shape}, the first {volumes[0].dims} of "
+                f"{volumes[0].shape}; only volumes of one shape can be joined."
+            )
+        other = geometry_of(volume)
+        if not (first.is_known and other.is_known):
+            raise GeometryError(f"the place of volume {number if first.is_known else 0} in the patient is not known.")
+        apart = float(np.abs(_corners(first) - _corners(other)).max())
+        if apart > _CORNERS_ATOL:
+            raise GeometryError(
+                f"volume {number} lies up to {apart:.3f} mm from the first; only one grid can be joined."
+            )
+
+
+def _corners(geometry: Geometry) -> Any:
+    ends = [(0, n - 1) for n in geometry.shape]
+    return geometry.index_to_position(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1))
+
+
+def _labelled(
+    volumes: Sequence[xr.DataArray], dim: str, values: Sequence[float | str] | None
+) -> tuple[list[xr.DataArray], Any, str]:
+    """Return the volumes in order, with labels and their units."""
+    if values is not None:
+        if len(values) != len(volumes):
+            raise GeometryError(f"{len(volumes)} volumes need {len(volumes)} values, not {len(values)}.")
+        words = any(isinstance(v, str) for v in values)
+        return list(volumes), np.array(values, dtype=np.dtypes.StringDType() if words else float), ""
+    times = [_start(v) for v in volumes] if dim == "time" else []
+    known = [t for t in times if t is not None]
+    if not known or len(known) < len(volumes) or len(set(known)) < len(volumes):
+        return list(volumes), np.arange(len(volumes), dtype=float), ""
+    order = np.argsort(known)
+    seconds = np.round(np.array(known)[order] - min(known), 6)
+    return [volumes[int(n)] for n in order], seconds, "s"
+
+
+def _start(volume: xr.DataArray) -> float | None:
+    """Return when the first image of a volume was acquired, by the header of its file."""
+    if "source" not in volume.coords:
+        return None
+    paths = [str(p) for p in np.ravel(volume.coords["source"].values) if p and not str(p).startswith("dataset[")]
+    times = [read_instance(path).acquisition_time for path in paths[:1]]
+    offset = (
+        float(np.ravel(volume.coords["acquisition_time"].values)[0]) if "acquisition_time" in volume.coords else 0.0
+    )
+    return None if not times or times[0] is None else times[0] - offset
+
+
+def _common_attrs(volumes: Sequence[xr.DataArray]) -> dict[str, Any]:
+    first, *others = (v.attrs for v in volumes)
+    return {k: v for k, v in first.items() if all(k in o and _same(o[k], v) for o in others)}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
