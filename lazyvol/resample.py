@@ -80,7 +80,8 @@ def _straight(geometry: Geometry, normal: Shifts, before: Array, after: Array) -
 
 def _resampled(volume: xr.DataArray, straight: Geometry, shifts: Shifts, before: Array) -> xr.DataArray:
     lazy = volume if volume.chunks is not None else chunked(volume, "auto")
-    lazy = lazy.transpose(..., "z", "y", "x").chunk({"y": -1, "x": -1})
+    lazy = lazy.transpose(..., "z", "y", "x")
+    lazy = lazy.copy(data=lazy.variable.chunk({"y": -1, "x": -1}).data)
     moves = xr.DataArray(shifts + before, dims=("z", "yx")).chunk({"z": lazy.chunksizes["z"]})
     moved: xr.DataArray = xr.apply_ufunc(
         _move,

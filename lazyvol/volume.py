@@ -307,7 +307,16 @@ def _coordinates(stack: Stack) -> dict[str, xr.Variable]:
     for name, (values, attrs) in per_image.items():
         if any(v is not None for v in values):
             coordinates[name] = _per_image(stack, values, attrs)
+    if coordinates.get("time") is not None and coordinates.get("acquisition_time") is not None:
+        coordinates = _without_repeated_time(coordinates)
     return coordinates
+
+
+def _without_repeated_time(coordinates: dict[str, xr.Variable]) -> dict[str, xr.Variable]:
+    """Drop the acquisition times where the labels of time say the same."""
+    times = coordinates["acquisition_time"]
+    same = times.dims == ("time",) and np.array_equal(times.values, coordinates["time"].values)
+    return {k: v for k, v in coordinates.items() if not (same and k == "acquisition_time")}
 
 
 def _since_first(times: list[float | None]) -> list[float | None]:
