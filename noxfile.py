@@ -26,10 +26,8 @@ def tests(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """Test on the oldest versions of the dependencies that pyproject.toml allows."""
-    floors = [d.replace(">=", "==") for d in PROJECT["project"]["dependencies"]]
-    distributed = [d.replace(">=", "==") for d in PROJECT["project"]["optional-dependencies"]["distributed"]]
-    others = [d for d in _group("test") if not d.startswith("distributed")]
-    session.install("-e", ".", *floors, *distributed, *others)
+    session.install("uv")
+    session.run("uv", "pip", "install", "--resolution", "lowest-direct", "-e", ".", "--group", "test")
     session.run("python", "-m", "pytest", *session.posargs)
 
 

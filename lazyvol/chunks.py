@@ -55,7 +55,7 @@ def chunked(volume: xr.DataArray, chunks: Chunks, *, token: str = "") -> xr.Data
     lengths |= {**chunks} if isinstance(chunks, Mapping) else {}
     name = f"{volume.name}-{tokenize(token or uuid4().hex, lengths)}"
     variable: Any = volume.variable.chunk(lengths, name=name)
-    return volume.copy(data=variable.data)
+    return volume.copy(deep=False, data=variable.data)
 
 
 def store_chunks(
