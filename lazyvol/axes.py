@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lazyvol.errors import UnsupportedSeriesError
 from lazyvol.records import Slice
 
-__all__ = ["ORDER", "Axis", "Layout", "component_of", "find_axes"]
+__all__ = ["ORDER", "Axis", "Layout", "component_of", "find_axes", "past_midnight"]
 
 ORDER = ("time", "cardiac_phase", "respiratory_phase", "echo", "b_value", "flip_angle", "component")
 """Names of the axes before z, outermost first."""
@@ -246,13 +246,13 @@ def _values(parts: Sequence[Slice], keyword: str) -> list[Label | None]:
     if keyword == "InstanceNumber":
         return [p.instance.number for p in parts]
     if keyword == "AcquisitionTime":
-        return _clock([p.instance.acquisition_time for p in parts])
+        return list(past_midnight([p.instance.acquisition_time for p in parts]))
     found = (dict(p.instance.values).get(keyword) for p in parts)
     return [v if isinstance(v, int | float | str) else None for v in found]
 
 
-def _clock(times: list[float | None]) -> list[Label | None]:
-    """Return times without a date as they follow each other past midnight."""
+def past_midnight(times: Sequence[float | None]) -> list[float | None]:
+    """Return acquisition times, in s, so that those without a date follow each other past midnight."""
     known = [t for t in times if t is not None]
     if not known or max(known) >= 86400 or max(known) - min(known) < 43200:
         return list(times)

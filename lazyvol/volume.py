@@ -19,6 +19,7 @@ from dask.base import tokenize
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from lazyvol.axes import past_midnight
 from lazyvol.choice import (
     Duplicates,
     Missing,
@@ -293,7 +294,7 @@ def _coordinates(stack: Stack) -> dict[str, xr.Variable]:
         "source": ([i.path for i in instances], {}),
         "instance_number": ([i.number for i in instances], {"long_name": "instance number"}),
         "acquisition_time": (
-            _since_first([i.acquisition_time for i in instances]),
+            _since_first(past_midnight([i.acquisition_time for i in instances])),
             {"units": "s", "long_name": "acquisition time since the first image"},
         ),
     }
