@@ -22,7 +22,7 @@ from lazyvol.errors import (
 )
 from lazyvol.frames import FrameSource, FrameTable, read_frames
 from lazyvol.records import Skipped, Slice
-from lazyvol.scan import Scan, Source, scan_headers
+from lazyvol.scan import Scan, Source, is_folder, scan_headers
 from lazyvol.series import Series, group_series
 from lazyvol.stacks import Rules, Stack, with_filled_gaps
 from lazyvol.values import value_dtype
@@ -30,6 +30,7 @@ from lazyvol.values import value_dtype
 __all__ = [
     "Duplicates",
     "Missing",
+    "absolute_path",
     "choose_series",
     "find_stack",
     "findings_of_scan",
@@ -105,7 +106,7 @@ def scan_source(source: Source, siblings: bool) -> Scan:
     if not isinstance(source, str | os.PathLike):
         source = list(source)
         scan = scan_headers(source)
-    elif os.path.isfile(source):
+    elif not is_folder(os.fspath(source)):
         scan = _scan_one(os.fspath(source), siblings)
     else:
         scan = scan_headers(source)
@@ -202,11 +203,16 @@ def _require_clean(findings: Iterable[Finding], why: str, serious: Callable[[Fin
         raise FindingError(f"{why}, and the series has {len(found)} finding{'s' if len(found) > 1 else ''}:\n{lines}")
 
 
+def absolute_path(path: str) -> str:
+    """Return a path that holds wherever it is used later; URLs and datasets stay as they are."""
+    return path if "://" in path or path.startswith("dataset[") else os.path.abspath(path)
+
+
 def frame_source(part: Slice, root: str) -> FrameSource:
-    """Return where the frame of a slice lies, its file relative to ``root``."""
+    """Return where the frame of a slice lies, its file in the folder ``root`` if that is given."""
     instance, frame = part.instance, part.frame
     return FrameSource(
-        name=os.path.relpath(instance.path, root) if root else instance.path,
+        name=os.path.basename(instance.path) if root else absolute_path(instance.path),
         index=frame.index,
         count=len(instance.frames),
         offset=frame.offset,

@@ -8,6 +8,7 @@ a file.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,6 +111,10 @@ WANTED = frozenset(_TAGS.values())
 """Tags of the elements that an Instance is made of."""
 
 
+_FEW_FRAMES = 1 << 16
+"""A NumberOfFrames up to this is believed, and the frames that the file lacks are named."""
+_DATE_TIME = re.compile(r"(?:(\d{4})(\d\d)(\d\d)| {8})(\d\d)(?:(\d\d)(?:(\d\d(?:\.\d{1,6})?))?)?(?:[+-]\d{4})?$")
+"""A DA of eight digits or blanks and a TM, or a DT (DICOM PS3.5 section 6.2)."""
 _NUMERIC = frozenset("0123456789+-.eE\\ ")
 """Characters of a DS or IS value; other text may be anything, and is not repeated."""
 
@@ -144,6 +149,9 @@ class Elements:
 
     pixel_length: int | None
     """Length of its value, bytes; None if undefined."""
+
+    pixel_vr: str = "OW"
+    """Its value representation."""
 
     description: str = ""
     """SeriesDescription, decoded."""
@@ -180,7 +188,7 @@ class _Reader:
         if keyword == "DiffusionBValue" and len(raw) == 8:
             return struct.unpack(self._byte_order + "d", raw)
         try:
-            found = tuple(float(word) for word in raw.decode("ascii").strip(" \0").split("\\"))
+            found = tuple(_number(word) for word in raw.decode("ascii").strip(" \0").split("\\"))
         except ValueError:
             self._reject(keyword)
             return None
@@ -194,7 +202,11 @@ class _Reader:
         return None if found is None else found[0]
 
     def integer(self, keyword: str) -> int | None:
+        """Return the value of an IS element; None if absent, malformed or beyond what IS can hold."""
         found = self.number(keyword)
+        if found is not None and not -(2**31) <= found < 2**31:
+            self._reject(keyword)
+            return None
         return None if found is None else int(found)
 
     def short(self, keyword: str) -> int | None:
@@ -210,6 +222,13 @@ class _Reader:
     def _reject(self, keyword: str) -> None:
         text = self._values[_TAGS[keyword]][:40].decode("ascii", "replace").strip(" \0")
         self.malformed.append((keyword, text if set(text) <= _NUMERIC else "not a number"))
+
+
+def _number(word: str) -> float:
+    """Return the number of a DS or IS; float() alone also takes underscores and words."""
+    if not set(word) <= _NUMERIC:
+        raise ValueError(word)
+    return float(word)
 
 
 def instance_from_elements(elements: Elements, *, path: str, size: int) -> Instance:
@@ -265,6 +284,8 @@ def _pixel_format(reader: _Reader, elements: Elements) -> PixelFormat:
     allocated = needed["BitsAllocated"] or 0
     stored = reader.short("BitsStored") or allocated
     high_bit = reader.short("HighBit")
+    if allocated > 64:
+        raise HeaderError(f"BitsAllocated is {allocated}", damaged=True)
     if stored > allocated:
         raise HeaderError(f"BitsStored {stored} exceeds BitsAllocated {allocated}", damaged=True)
     return _shared_format(
@@ -279,6 +300,7 @@ def _pixel_format(reader: _Reader, elements: Elements) -> PixelFormat:
         elements.transfer_syntax_uid,
         reader.short("PlanarConfiguration") or 0,
         elements.pixel_element,
+        elements.pixel_vr,
         reader.has("ModalityLUTSequence"),
         elements.little_endian,
     )
@@ -295,8 +317,9 @@ def _frames(reader: _Reader, elements: Elements, pixels: PixelFormat, size: int)
     if slope == 0:
         reader.malformed.append(("RescaleSlope", "0"))
     count = reader.integer("NumberOfFrames") or 1
-    if count < 1:
-        raise HeaderError(f"NumberOfFrames is {count}", damaged=True)
+    said = dict(reader.malformed).get("NumberOfFrames", str(count))
+    if said != str(count) or not 1 <= count <= max(size, _FEW_FRAMES):
+        raise HeaderError(f"NumberOfFrames is {said}, in a file of {size} bytes", damaged=True)
     places = _places(elements, pixels, count, size)
     return tuple(
         Frame(
@@ -343,16 +366,17 @@ def _places(elements: Elements, pixels: PixelFormat, count: int, size: int) -> l
 def _acquisition_time(reader: _Reader) -> float | None:
     """Return seconds from a fixed day to the acquisition; without a date from midnight."""
     joined = reader.text("AcquisitionDateTime")
-    day, clock = (
-        (joined[:8], joined[8:]) if joined else (reader.text("AcquisitionDate"), reader.text("AcquisitionTime"))
-    )
-    clock = clock.split("+")[0].split("-")[0].replace(":", "")
+    if len(joined) <= 8:
+        joined = reader.text("AcquisitionDate").ljust(8) + reader.text("AcquisitionTime").replace(":", "")
+    found = _DATE_TIME.match(joined)
+    if not found:
+        return None
+    year, month, day, hours, minutes, seconds = found.groups(default="0")
     try:
-        hours, minutes, seconds = int(clock[:2]), int(clock[2:4] or 0), float(clock[4:] or 0)
-        days = date(int(day[:4]), int(day[4:6]), int(day[6:8])).toordinal() if len(day) == 8 else 0
+        days = date(int(year), int(month), int(day)).toordinal() if int(year) else 0
     except ValueError:
         return None
-    return days * 86400.0 + hours * 3600 + minutes * 60 + seconds
+    return days * 86400.0 + int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def _kept_values(reader: _Reader, signed: bool) -> tuple[tuple[str, Value], ...]:

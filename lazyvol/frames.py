@@ -252,7 +252,7 @@ def _decode(source: FrameSource, path: str) -> Pixels:
         "number_of_frames": source.count,
         "planar_configuration": pixels.planar_configuration,
         "pixel_keyword": pixels.element,
-        "transfer_syntax_uid": pixels.transfer_syntax_uid,
+        "pixel_vr": pixels.vr,
     }
     decoder, plugin = decoder_of(pixels.transfer_syntax_uid), plugin_of(pixels.transfer_syntax_uid)
     with _open(source, path) as file:
@@ -279,6 +279,11 @@ def _rescale(stored: Pixels, source: FrameSource, path: str, out: Pixels) -> Non
     if out.dtype.kind == "f":
         out[...] = stored if (slope, intercept) == (1, 0) else stored.astype("float64") * slope + intercept
         return
+    if not (slope.is_integer() and intercept.is_integer()):
+        raise PixelRangeError(
+            f"frame {source.index} of {path} has slope {slope:g} and intercept {intercept:g}, which {out.dtype} cannot "
+            'hold. Open the series without dtype, or with dtype="float32".'
+        )
     _require_fits(stored, source, path, out.dtype)
     # Arithmetic modulo 2**bits is exact, because the results are known to fit.
     out[...] = stored.astype(out.dtype, copy=False)

@@ -27,6 +27,8 @@ SPACING_ATOL = 5e-3
 """See `SPACING_RTOL`; mm."""
 DRIFT_ATOL = 1e-3
 """A stack whose slices drift less than this from the normal, over all of it, is straight; mm."""
+_STRAIGHT = 1e-9
+"""Directions whose sine differs less from 0 are parallel but for rounding."""
 _LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
 
 
@@ -111,6 +113,7 @@ class Geometry:
         normal = slice_normal((*self.directions[2], *self.directions[1]))
         along = float(np.dot(self.directions[0], normal))
         across = float(np.linalg.norm(np.cross(self.directions[0], normal)))
+        across = across if across > _STRAIGHT else 0.0
         return float(np.degrees(np.arctan2(across, along)))
 
     @property

@@ -51,6 +51,9 @@ class PixelFormat:
     element: str = "PixelData"
     """Keyword of the element that holds the pixels."""
 
+    vr: str = "OW"
+    """Value representation of that element: ``OB`` or ``OW``."""
+
     has_modality_lut: bool = False
     """Whether values come through a ModalityLUTSequence instead of slope and intercept."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,13 +20,13 @@ import fsspec
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_partial
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lazyvol.elements import WANTED, Elements, HeaderError, instance_from_elements
 from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
 from lazyvol.records import Instance, Skipped
 
-__all__ = ["Scan", "Source", "read_header", "scan_headers"]
+__all__ = ["Scan", "Source", "is_folder", "read_header", "read_instance", "scan_headers"]
 
 Path = str | os.PathLike[str]
 Source = Path | Iterable[Path] | Iterable[Dataset]
@@ -33,6 +34,8 @@ Source = Path | Iterable[Path] | Iterable[Dataset]
 
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_ZARR = {"zarr.json", ".zgroup", ".zarray"}
+"""Files that make a folder a Zarr store, which holds no DICOM."""
 _LONG_VRS = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
@@ -99,7 +102,7 @@ def read_instance(path: str, content: bytes | None = None) -> Instance:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             elements = _read_elements(file)
-            modified = os.fstat(file.fileno()).st_mtime_ns if content is None and not _is_url(path) else 0
+            modified = _modified(path, file) if content is None else 0
     except HeaderError:
         raise
     except OSError as error:
@@ -107,6 +110,14 @@ def read_instance(path: str, content: bytes | None = None) -> Instance:
     except Exception as error:  # whatever a broken header makes of a parser
         raise HeaderError(f"its header cannot be read: {type(error).__name__}", damaged=True) from error
     return replace(instance_from_elements(elements, path=path, size=size), content=content, modified=modified)
+
+
+def _modified(path: str, file: Any) -> int:
+    """Return a number that changes when the file does."""
+    if not _is_url(path):
+        return os.fstat(file.fileno()).st_mtime_ns
+    files, name = fsspec.core.url_to_fs(path)
+    return int.from_bytes(hashlib.sha256(str(files.ukey(name)).encode()).digest()[:8], "big")
 
 
 def read_header(path: Path) -> pydicom.Dataset:
@@ -137,7 +148,7 @@ def read_header(path: Path) -> pydicom.Dataset:
     """
     name = os.fspath(path)
     _require_exists(name)
-    if _is_folder(name):
+    if is_folder(name):
         raise DicomReadError(f"{name} is a folder; read_header wants one file. scan_headers reads a folder.")
     try:
         with _open(name, None) as file:
@@ -171,11 +182,13 @@ def _name_of(source: Source) -> str:
 
 def _files(root: str, recursive: bool) -> Iterator[str]:
     _require_exists(root)
-    if not _is_folder(root):
+    if not is_folder(root):
         yield root
     elif _is_url(root):
         files, path = fsspec.core.url_to_fs(root)
-        yield from (files.unstrip_protocol(f) for f in sorted(files.find(path, maxdepth=None if recursive else 1)))
+        found = sorted(files.find(path, maxdepth=None if recursive else 1))
+        stores = tuple(f"{f.rpartition('/')[0]}/" for f in found if f.rpartition("/")[2] in _ZARR)
+        yield from (files.unstrip_protocol(f) for f in found if not f.startswith(stores))
     else:
         yield from _walk(root, recursive, set())
 
@@ -186,22 +199,34 @@ def _walk(folder: str, recursive: bool, visited: set[tuple[int, int]]) -> Iterat
     if (status.st_dev, status.st_ino) in visited:
         return
     visited.add((status.st_dev, status.st_ino))
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda e: e.name)
-    if any(e.name in ("zarr.json", ".zgroup", ".zarray") for e in found):
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda e: e.name)
+    except OSError:
+        yield folder  # and let it be skipped with the reason
+        return
+    if any(e.name in _ZARR for e in found):
         return
     for entry in found:
-        if not entry.is_dir():
+        if not _leads_to_folder(entry):
             yield entry.path
         elif recursive:
             yield from _walk(entry.path, recursive, visited)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _is_url(path: str) -> bool:
     return "://" in path
 
 
-def _is_folder(path: str) -> bool:
+def is_folder(path: str) -> bool:
+    """Return whether a path or URL leads to a folder."""
     if _is_url(path):
         files, name = fsspec.core.url_to_fs(path)
         return bool(files.isdir(name))
@@ -223,7 +248,11 @@ def _open(path: str, content: bytes | None) -> Any:
         return BytesIO(content)
     if _is_url(path):
         return fsspec.open(path, "rb", block_size=1 << 16, cache_type="readahead").open()
-    return open(path, "rb")
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise HeaderError("no regular file")
+    return os.fdopen(file, "rb")
 
 
 def _require_dicom(file: BinaryIO) -> None:
@@ -256,7 +285,7 @@ def _read_elements(file: BinaryIO) -> Elements:
     implicit, little = dataset.original_encoding
     if not syntax:
         syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        syntax = syntax if little else "1.2.840.10008.1.2.2"
+        syntax = syntax if little else ExplicitVRBigEndian
     sop_class = _text_of(dataset, 0x00080016) or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     if sop_class == _MEDIA_STORAGE_DIRECTORY or "DirectoryRecordSequence" in dataset:
         raise HeaderError("a DICOMDIR: an index of other files, without pixels")
@@ -273,6 +302,7 @@ def _read_elements(file: BinaryIO) -> Elements:
         pixel_element=_PIXELS[tag],
         pixel_offset=None if deflated else header_end + (12 if long_form else 8),
         pixel_length=None if length == _UNDEFINED_LENGTH else length,
+        pixel_vr=vr if vr in {"OB", "OW"} else "OW",
         description=_description(dataset),
         fallback_uid=str(dataset.file_meta.get("MediaStorageSOPInstanceUID", "")),
     )
@@ -333,7 +363,8 @@ def _encode(dataset: Dataset, n: int) -> bytes:
     syntax = meta.get("TransferSyntaxUID") if meta is not None else None
     if syntax is None:
         implicit, little = dataset.original_encoding
-        syntax = ImplicitVRLittleEndian if implicit and little is not False else ExplicitVRLittleEndian
+        syntax = ExplicitVRBigEndian if little is False else ExplicitVRLittleEndian
+        syntax = ImplicitVRLittleEndian if implicit and little is not False else syntax
     copy = Dataset()
     copy.update(dataset)
     copy.file_meta = FileMetaDataset()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lazyvol.records import Slice, Value
+from lazyvol.records import PixelFormat, Slice, Value
 
 __all__ = ["shared_values", "value_dtype"]
 
@@ -41,15 +41,23 @@ def value_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
     if any(not (s.is_integer() and i.is_integer()) for _, s, i in formats):
         wide = any(f.bits_allocated > 16 for f, _, _ in formats)
         return np.dtype("float64" if wide else "float32")
-    ends: list[float] = []
-    for pixels, slope, intercept in formats:
-        signed = pixels.pixel_representation == 1
-        low, high = (-(2 ** (pixels.bits_stored - 1)), 2 ** (pixels.bits_stored - 1) - 1)
-        low, high = (low, high) if signed else (0, 2**pixels.bits_stored - 1)
-        ends += [low * slope + intercept, high * slope + intercept]
-    declared = all(f.bits_stored <= 16 and slope == 1 for f, slope, _ in formats)
-    if parts[0].instance.modality == "CT" and declared and any(f.bits_stored == 16 for f, _, _ in formats):
+    ends = [end for f, slope, intercept in formats for end in _ends(f, slope, intercept, f.bits_stored)]
+    wide = any(f.bits_stored == 16 for f, _, _ in formats)
+    if wide and parts[0].instance.modality == "CT" and all(_is_int16_but_for_declared_bits(*f) for f in formats):
         return np.dtype("int16")
     names = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
     fits = (n for n in names if np.iinfo(n).min <= min(ends) and max(ends) <= np.iinfo(n).max)
     return np.dtype(next(fits, "float64"))
+
+
+def _ends(pixels: PixelFormat, slope: float, intercept: float, bits: int) -> tuple[float, float]:
+    """Return the values of the least and the greatest stored number of so many bits."""
+    signed = pixels.pixel_representation == 1
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return low * slope + intercept, high * slope + intercept
+
+
+def _is_int16_but_for_declared_bits(pixels: PixelFormat, slope: float, intercept: float) -> bool:
+    """Whether CT leaves int16, if at all, only because 16 bits are declared where 12 are usual."""
+    bits = 12 if pixels.bits_stored == 16 else pixels.bits_stored
+    return slope == 1 and all(-(2**15) <= end < 2**15 for end in _ends(pixels, slope, intercept, bits))

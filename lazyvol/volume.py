@@ -23,6 +23,7 @@ from lazyvol.axes import past_midnight
 from lazyvol.choice import (
     Duplicates,
     Missing,
+    absolute_path,
     choose_series,
     find_stack,
     findings_of_scan,
@@ -241,7 +242,7 @@ class VolumeArray(BackendArray):
 def _frame_table(stack: Stack, dtype: str | None, fill_value: float | None) -> FrameTable:
     """Return the frames of a stack; where some are absent, as floats with NaN unless there is a fill value."""
     folders = {os.path.dirname(s.instance.path) for s in stack.slices}
-    root = os.path.commonpath(folders) if len(folders) == 1 else ""
+    root = absolute_path(next(iter(folders)) or ".") if len(folders) == 1 else ""
     sources = tuple(frame_source(s, root) for s in stack.slices)
     exact = value_dtype(stack.slices)
     wanted = np.dtype(dtype) if dtype else exact
@@ -258,7 +259,7 @@ def _frame_table(stack: Stack, dtype: str | None, fill_value: float | None) -> F
 
 def _token(stack: Stack, table: FrameTable) -> str:
     """Return a name for these very bytes: other files, or changed ones, have another."""
-    files = [(i.path, i.uid, i.size, i.modified) for i in (s.instance for s in stack.slices)]
+    files = [(i.path, i.uid, i.size, i.modified, i.content) for i in (s.instance for s in stack.slices)]
     return str(tokenize(files, table.dtype, table.fill_value, stack.shape, stack.places))
 
 
