@@ -48,6 +48,8 @@ _MOST_HOLES = 1 / 3
 """A grid that lacks more than this fraction of its images is no grid, unless it was asked for."""
 _CARDIAC_STEP = 300.0
 """Trigger times at one position follow each other by less than this within a heart beat, ms."""
+_HEART_BEAT = 3000.0
+"""No heart beat lasts longer, ms."""
 
 Label = float | str
 
@@ -152,12 +154,13 @@ def _cells(option: _Option, position: Sequence[int]) -> int:
     return count
 
 
-def _merit(option: _Option) -> tuple[bool, bool, int, bool, int, int]:
-    """Order options: complete first, the most meaningful axes, agreeing values, the most telling clock."""
+def _merit(option: _Option) -> tuple[bool, bool, int, bool, bool, int, int]:
+    """Order options: complete first, the most meaningful axes, heart beats, agreeing values, the most telling clock."""
     keywords = [k for _, k, _ in option.names]
     meanings = sum(k in {m for _, m, _ in _MEANINGS} for k in keywords)
     clock = next((n for n, (_, k, _) in enumerate(_TIMES) if k in keywords), -1)
-    return option.holes > 0, "InstanceNumber" in keywords, -meanings, option.by_rank, clock, option.holes
+    last_resort, no_beats = "InstanceNumber" in keywords, "TriggerTime" not in keywords
+    return option.holes > 0, last_resort, -meanings, no_beats, option.by_rank, clock, option.holes
 
 
 def _options(parts: Sequence[Slice], position: Sequence[int]) -> list[_Option]:
@@ -236,8 +239,9 @@ def _usable(name: tuple[str, str, str], parts: Sequence[Slice], position: Sequen
     by_position: dict[int, set[float]] = defaultdict(set)
     for where, value in zip(position, _values(parts, "TriggerTime"), strict=True):
         by_position[where].add(float(value or 0))
-    ordered = (sorted(values) for values in by_position.values())
-    return all(b - a < _CARDIAC_STEP for values in ordered for a, b in itertools.pairwise(values))
+    ordered = [sorted(values) for values in by_position.values()]
+    steps = (b - a for values in ordered for a, b in itertools.pairwise(values))
+    return all(step < _CARDIAC_STEP for step in steps) and all(v[-1] - v[0] < _HEART_BEAT for v in ordered)
 
 
 def _values(parts: Sequence[Slice], keyword: str) -> list[Label | None]:
@@ -340,7 +344,9 @@ def _axis(option: _Option, n: int, parts: Sequence[Slice]) -> Axis:
 
 def _seconds(option: _Option, n: int, parts: Sequence[Slice]) -> tuple[tuple[Label, ...], str]:
     """Return time in s since the first where all positions agree on it, else ranks without units."""
-    for keyword, scale in (("FrameReferenceTime", 1e-3), ("AcquisitionTime", 1.0)):
+    scales = {"ms": 1e-3, "s": 1.0}
+    asked = [(option.names[n][1], scales[option.names[n][2]])] if option.names[n][2] in scales else []
+    for keyword, scale in (*asked, ("FrameReferenceTime", 1e-3), ("AcquisitionTime", 1.0)):
         values = _values(parts, keyword)
         at_index: dict[int, list[Label | None]] = defaultdict(list)
         for cell, value in zip(option.cells, values, strict=True):

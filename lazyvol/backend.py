@@ -73,7 +73,7 @@ class LazyvolBackend(BackendEntrypoint):
             strict=strict,
         )
         dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
-        return dataset.drop_vars(dropped)
+        return dataset.drop_vars(dropped, errors="ignore")
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Return whether this is a DICOM file, or a folder with one among its first entries."""

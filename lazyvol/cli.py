@@ -35,6 +35,8 @@ def _plain_errors(command: Command) -> Command:
             return command(*args, **options)
         except LazyvolError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}.") from error
 
     return wrapped  # type: ignore[return-value]  # same signature
 

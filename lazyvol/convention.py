@@ -122,8 +122,9 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
             "opened by lazyvol, or it was combined with a volume of another geometry: bring both onto one grid first."
         )
     attrs = volume.coords[COORDINATE].attrs
-    directions = np.asarray(attrs["directions"], dtype=float).reshape(3, 3)
-    axes = [_axis(volume, axis, spacing) for axis, spacing in zip(AXES, attrs["spacing"], strict=True)]
+    directions, spacings = (np.asarray(attrs[k], dtype=float) for k in ("directions", "spacing"))  # null is NaN
+    directions = directions.reshape(3, 3)
+    axes = [_axis(volume, axis, float(spacing)) for axis, spacing in zip(AXES, spacings, strict=True)]
     known = bool(np.isfinite(directions).all()) and all(np.isfinite(a.start) for a in axes)
     starts = np.array([a.start for a in axes])
     origin = starts @ directions

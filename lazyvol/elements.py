@@ -14,102 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from typing import Any
 
+from lazyvol.keywords import BINARY, INTEGERS, NUMBERS, STORED, TAGS, WORDS
 from lazyvol.records import Frame, Instance, PixelFormat, Value
 
-__all__ = ["WANTED", "Elements", "HeaderError", "instance_from_elements"]
+__all__ = ["Elements", "HeaderError", "instance_from_elements"]
 
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 """Transfer syntaxes in which the frames of a file lie one after the other, uncompressed."""
-
-_NUMBERS = {
-    "AcquisitionNumber": 0x00200012,
-    "ActualFrameDuration": 0x00181242,
-    "DataCollectionDiameter": 0x00180090,
-    "DiffusionBValue": 0x00189087,
-    "EchoNumbers": 0x00180086,
-    "EchoTime": 0x00180081,
-    "Exposure": 0x00181152,
-    "ExposureTime": 0x00181150,
-    "FlipAngle": 0x00181314,
-    "FrameReferenceTime": 0x00541300,
-    "GantryDetectorTilt": 0x00181120,
-    "ImagingFrequency": 0x00180084,
-    "InversionTime": 0x00180082,
-    "KVP": 0x00180060,
-    "MagneticFieldStrength": 0x00180087,
-    "NominalPercentageOfCardiacPhase": 0x00209241,
-    "NominalPercentageOfRespiratoryPhase": 0x00209245,
-    "NumberOfAverages": 0x00180083,
-    "ReconstructionDiameter": 0x00181100,
-    "RepetitionTime": 0x00180080,
-    "SliceLocation": 0x00201041,
-    "SliceThickness": 0x00180050,
-    "SpacingBetweenSlices": 0x00180088,
-    "TableHeight": 0x00181130,
-    "TemporalPositionIdentifier": 0x00200100,
-    "TriggerTime": 0x00181060,
-    "WindowCenter": 0x00281050,
-    "WindowWidth": 0x00281051,
-    "XRayTubeCurrent": 0x00181151,
-}
-"""Numbers kept of each header, by keyword: no identifier, no date, no free text."""
-
-_WORDS = {
-    "BodyPartExamined": 0x00180015,
-    "ComplexImageComponent": 0x00089208,
-    "ConvolutionKernel": 0x00181210,
-    "DecayCorrection": 0x00541102,
-    "FilterType": 0x00181160,
-    "ImageType": 0x00080008,
-    "LossyImageCompression": 0x00282110,
-    "Manufacturer": 0x00080070,
-    "ManufacturerModelName": 0x00081090,
-    "Modality": 0x00080060,
-    "PatientPosition": 0x00185100,
-    "RescaleType": 0x00281054,
-    "ScanningSequence": 0x00180020,
-    "SequenceVariant": 0x00180021,
-    "Units": 0x00541001,
-    "WindowCenterWidthExplanation": 0x00281055,
-}
-"""Words kept of each header, by keyword, as `_NUMBERS`."""
-
-_STORED = {"PixelPaddingValue": 0x00280120, "PixelPaddingRangeLimit": 0x00280121}
-"""Stored numbers (US or SS as PixelRepresentation says) kept of each header."""
-
-_OTHERS = {
-    "AcquisitionDate": 0x00080022,
-    "AcquisitionDateTime": 0x0008002A,
-    "AcquisitionTime": 0x00080032,
-    "BitsAllocated": 0x00280100,
-    "BitsStored": 0x00280101,
-    "Columns": 0x00280011,
-    "FrameOfReferenceUID": 0x00200052,
-    "HighBit": 0x00280102,
-    "ImageOrientationPatient": 0x00200037,
-    "ImagePositionPatient": 0x00200032,
-    "InstanceNumber": 0x00200013,
-    "ModalityLUTSequence": 0x00283000,
-    "NumberOfFrames": 0x00280008,
-    "PhotometricInterpretation": 0x00280004,
-    "PixelRepresentation": 0x00280103,
-    "PixelSpacing": 0x00280030,
-    "PlanarConfiguration": 0x00280006,
-    "RescaleIntercept": 0x00281052,
-    "RescaleSlope": 0x00281053,
-    "Rows": 0x00280010,
-    "SOPClassUID": 0x00080016,
-    "SOPInstanceUID": 0x00080018,
-    "SamplesPerPixel": 0x00280002,
-    "SeriesInstanceUID": 0x0020000E,
-    "SeriesNumber": 0x00200011,
-    "StudyInstanceUID": 0x0020000D,
-}
-_TAGS = _NUMBERS | _WORDS | _STORED | _OTHERS
-WANTED = frozenset(_TAGS.values())
-"""Tags of the elements that an Instance is made of."""
-
 
 _FEW_FRAMES = 1 << 16
 """A NumberOfFrames up to this is believed, and the frames that the file lacks are named."""
@@ -117,6 +30,8 @@ _DATE_TIME = re.compile(r"(?:(\d{4})(\d\d)(\d\d)| {8})(\d\d)(?:(\d\d)(?:(\d\d(?:
 """A DA of eight digits or blanks and a TM, or a DT (DICOM PS3.5 section 6.2)."""
 _NUMERIC = frozenset("0123456789+-.eE\\ ")
 """Characters of a DS or IS value; other text may be anything, and is not repeated."""
+_NUMERIC_BYTES = frozenset(b"0123456789+-.eE\\ ")
+"""The same as bytes: a binary number is never made of these alone."""
 
 
 class HeaderError(Exception):
@@ -171,10 +86,10 @@ class _Reader:
         self.malformed: list[tuple[str, str]] = []
 
     def has(self, keyword: str) -> bool:
-        return _TAGS[keyword] in self._values
+        return TAGS[keyword] in self._values
 
     def text(self, keyword: str) -> str:
-        return self._values.get(_TAGS[keyword], b"").decode("latin-1").strip(" \0")
+        return self._values.get(TAGS[keyword], b"").decode("latin-1").strip(" \0")
 
     def words(self, keyword: str) -> tuple[str, ...]:
         text = self.text(keyword)
@@ -182,11 +97,11 @@ class _Reader:
 
     def numbers(self, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
         """Return the numbers of a DS, IS, FD or FL element; None if absent or malformed."""
-        raw = self._values.get(_TAGS[keyword], b"")
+        raw = self._values.get(TAGS[keyword], b"")
+        if keyword in BINARY and not set(raw) <= _NUMERIC_BYTES:
+            return self._binary(keyword, raw)
         if not raw.strip(b" \0"):
             return None
-        if keyword == "DiffusionBValue" and len(raw) == 8:
-            return struct.unpack(self._byte_order + "d", raw)
         try:
             found = tuple(_number(word) for word in raw.decode("ascii").strip(" \0").split("\\"))
         except ValueError:
@@ -196,6 +111,13 @@ class _Reader:
             self._reject(keyword)
             return None
         return found
+
+    def _binary(self, keyword: str, raw: bytes) -> tuple[float, ...] | None:
+        size = struct.calcsize(BINARY[keyword])
+        found = struct.unpack_from(self._byte_order + BINARY[keyword], raw) if len(raw) >= size else (math.nan,)
+        if raw and not math.isfinite(found[0]):
+            self.malformed.append((keyword, "not a number"))
+        return found if math.isfinite(found[0]) else None
 
     def number(self, keyword: str) -> float | None:
         found = self.numbers(keyword)
@@ -211,16 +133,16 @@ class _Reader:
 
     def short(self, keyword: str) -> int | None:
         """Return the value of a US element; None if absent."""
-        raw = self._values.get(_TAGS[keyword], b"")
+        raw = self._values.get(TAGS[keyword], b"")
         return int(struct.unpack_from(self._byte_order + "H", raw)[0]) if len(raw) >= 2 else None
 
     def stored(self, keyword: str, signed: bool) -> int | None:
-        raw = self._values.get(_TAGS[keyword], b"")
+        raw = self._values.get(TAGS[keyword], b"")
         code = self._byte_order + ("h" if signed else "H")
         return int(struct.unpack_from(code, raw)[0]) if len(raw) >= 2 else None
 
     def _reject(self, keyword: str) -> None:
-        text = self._values[_TAGS[keyword]][:40].decode("ascii", "replace").strip(" \0")
+        text = self._values[TAGS[keyword]][:40].decode("ascii", "replace").strip(" \0")
         self.malformed.append((keyword, text if set(text) <= _NUMERIC else "not a number"))
 
 
@@ -271,9 +193,9 @@ def instance_from_elements(elements: Elements, *, path: str, size: int) -> Insta
 
 
 @lru_cache(maxsize=256)
-def _shared_format(*fields: object) -> PixelFormat:
+def _shared_format(**fields: Any) -> PixelFormat:
     """Return one object for equal formats, so that thousands of slices share it."""
-    return PixelFormat(*fields)  # type: ignore[arg-type]  # typed where it is called
+    return PixelFormat(**fields)
 
 
 def _pixel_format(reader: _Reader, elements: Elements) -> PixelFormat:
@@ -289,20 +211,20 @@ def _pixel_format(reader: _Reader, elements: Elements) -> PixelFormat:
     if stored > allocated:
         raise HeaderError(f"BitsStored {stored} exceeds BitsAllocated {allocated}", damaged=True)
     return _shared_format(
-        needed["Rows"],
-        needed["Columns"],
-        reader.short("SamplesPerPixel") or 1,
-        reader.text("PhotometricInterpretation") or "MONOCHROME2",
-        allocated,
-        stored,
-        stored - 1 if high_bit is None else high_bit,
-        reader.short("PixelRepresentation") or 0,
-        elements.transfer_syntax_uid,
-        reader.short("PlanarConfiguration") or 0,
-        elements.pixel_element,
-        elements.pixel_vr,
-        reader.has("ModalityLUTSequence"),
-        elements.little_endian,
+        rows=needed["Rows"],
+        columns=needed["Columns"],
+        samples_per_pixel=reader.short("SamplesPerPixel") or 1,
+        photometric_interpretation=reader.text("PhotometricInterpretation") or "MONOCHROME2",
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=stored - 1 if high_bit is None else high_bit,
+        pixel_representation=reader.short("PixelRepresentation") or 0,
+        transfer_syntax_uid=elements.transfer_syntax_uid,
+        planar_configuration=reader.short("PlanarConfiguration") or 0,
+        element=elements.pixel_element,
+        vr=elements.pixel_vr,
+        has_modality_lut=reader.has("ModalityLUTSequence"),
+        little_endian=elements.little_endian,
     )
 
 
@@ -381,15 +303,17 @@ def _acquisition_time(reader: _Reader) -> float | None:
 
 def _kept_values(reader: _Reader, signed: bool) -> tuple[tuple[str, Value], ...]:
     kept: dict[str, Value] = {}
-    for keyword in _NUMBERS:
+    for keyword in NUMBERS:
         numbers = reader.numbers(keyword)
+        if numbers and keyword in INTEGERS and all(v.is_integer() for v in numbers):
+            numbers = tuple(int(v) for v in numbers)
         if numbers:
             kept[keyword] = numbers[0] if len(numbers) == 1 else numbers
-    for keyword in _WORDS:
+    for keyword in WORDS:
         words = reader.words(keyword)
         if words:
             kept[keyword] = words[0] if len(words) == 1 else words
-    for keyword in _STORED:
+    for keyword in STORED:
         stored = reader.stored(keyword, signed)
         if stored is not None:
             kept[keyword] = stored

@@ -11,6 +11,8 @@ import os
 import secrets
 from typing import Literal
 
+from lazyvol.errors import StoreError
+
 __all__ = ["Identifiers", "pseudonym", "read_key"]
 
 Identifiers = Literal["none", "uids"]
@@ -24,15 +26,26 @@ def read_key() -> bytes:
     folder = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "lazyvol")
     path = os.path.join(folder, "key")
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        with open(path, "rb") as existing:
-            return existing.read().strip()
-    with os.fdopen(file, "wb") as new:
-        key = secrets.token_hex(32).encode()
-        new.write(key)
+    if not os.path.exists(path):
+        _make_key(path)
+    with open(path, "rb") as file:
+        key = file.read().strip()
+    if not key:
+        raise StoreError(f"the key file {path} is empty. Restore it, or remove it to have a new key made.")
     return key
+
+
+def _make_key(path: str) -> None:
+    """Make the key file whole or not at all; of several makers at once the first wins."""
+    new = f"{path}.{secrets.token_hex(8)}"
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_hex(32).encode())
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.remove(new)
 
 
 def pseudonym(uid: str, key: bytes) -> str:

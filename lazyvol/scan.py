@@ -22,8 +22,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_partial
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from lazyvol.elements import WANTED, Elements, HeaderError, instance_from_elements
+from lazyvol.elements import Elements, HeaderError, instance_from_elements
 from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
+from lazyvol.keywords import WANTED
 from lazyvol.records import Instance, Skipped
 
 __all__ = ["Scan", "Source", "is_folder", "read_header", "read_instance", "scan_headers"]

@@ -110,7 +110,7 @@ def make_stack(uid: str, parts: list[Slice], findings: tuple[Finding, ...], rule
         return _plain_stack(uid, ordered, flat_geometry(ordered, len(ordered)), (*findings, *notes))
     findings = (*findings, *_reference_findings(parts))
     position = positions_of(parts, rules.tolerances)
-    if max(position) + 1 == len(parts):
+    if max(position) + 1 == len(parts) and not rules.dims:
         ordered = [part for _, part in sorted(zip(position, parts, strict=True), key=lambda item: item[0])]
         return _plain_stack(uid, ordered, grid_of(ordered, rules.tolerances), findings)
     return _stack_with_axes(uid, parts, position, findings, rules)

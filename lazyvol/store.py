@@ -139,6 +139,8 @@ def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
     dataset = xr.open_zarr(path, group=LEVEL, consolidated=False, chunks=None)
     volume = dataset[root["name"]]
     volume = volume.assign_coords({name: coordinate.load() for name, coordinate in volume.coords.items()})
+    for part in (volume, *volume.coords.values()):
+        part.attrs = {k: _not_strict(v) for k, v in part.attrs.items()}
     lengths = dict(zip(volume.dims, root["slabs"], strict=True)) if chunks == "auto" else chunks
     return chunked(volume, lengths, token=root["uid"])
 
@@ -154,6 +156,8 @@ def _complete_root(path: str) -> dict[str, Any]:
         partial = f"{path}.partial"
         if os.path.isdir(partial):
             raise _incomplete(path, partial)
+        if os.path.lexists(path):
+            raise StoreError(f"{path} is a file, no Zarr store. open_volume opens DICOM.")
         raise SourceNotFoundError(f"{path} does not exist. Give the folder of a Zarr store.")
     try:
         with open(os.path.join(path, "zarr.json"), encoding="utf-8") as file:
@@ -216,21 +220,45 @@ def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progres
         shards=tuple(shards.values()),
         compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=volume.dtype.itemsize),
         fill_value=_fill_value(volume.dtype),
-        attributes=dict(volume.attrs),
+        attributes={k: _strict(v) for k, v in volume.attrs.items()},
         dimension_names=[str(d) for d in volume.dims],
         config={"write_empty_chunks": True},
     )
-    xr.Dataset(coords=volume.coords).to_zarr(partial, group=LEVEL, mode="a", consolidated=False)
+    _strict_coordinates(volume).to_zarr(partial, group=LEVEL, mode="a", consolidated=False)
     data = chunked(volume.rename(NAME), slabs).data.rechunk(tuple(slabs.values()))
     with _bar(progress):
         da.store(data, image, lock=False)  # type: ignore[arg-type]  # a Zarr array takes slices
     root.attrs["lazyvol"] = {**about, "complete": True}
 
 
+def _strict_coordinates(volume: xr.DataArray) -> xr.Dataset:
+    """Return the coordinates with attributes that strict JSON can hold."""
+    coordinates = xr.Dataset(coords=volume.coords)
+    for coordinate in coordinates.variables.values():
+        coordinate.attrs = {k: _strict(v) for k, v in coordinate.attrs.items()}
+    return coordinates
+
+
+def _strict(value: Any) -> Any:
+    """Return an attribute with null for NaN, which JSON does not have."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_strict(v) for v in np.asarray(value, dtype=object).tolist()]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _not_strict(value: Any) -> Any:
+    """Return an attribute as it was before `_strict`."""
+    if isinstance(value, list):
+        return [_not_strict(v) for v in value]
+    return float("nan") if value is None else value
+
+
 def _fill_value(dtype: np.dtype[Any]) -> npt.ArrayLike:
     """Return a number that no volume holds, for what was never written."""
     if dtype.kind == "f":
         return float("nan")
+    if dtype.kind == "b":
+        return False
     limits = np.iinfo(dtype)
     return int(limits.min if dtype.kind == "i" else limits.max)
 
@@ -257,7 +285,12 @@ def _appear(partial: str, path: str) -> None:
 @contextmanager
 def _locked(partial: str) -> Iterator[None]:
     """Hold ``partial`` as its only writer, empty; what a dead writer left in it is removed."""
-    os.makedirs(partial, exist_ok=True)
+    try:
+        os.makedirs(partial, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{partial} cannot be made: {error.strerror}. Give a store in a folder that is yours."
+        ) from error
     lock = os.path.join(partial, _LOCK)
     _take(lock, partial)
     for entry in os.scandir(partial):

@@ -36,6 +36,7 @@ from lazyvol.convention import geometry_coordinates
 from lazyvol.errors import Finding, PixelRangeError, UnsupportedSeriesError
 from lazyvol.frames import FrameTable, read_frames
 from lazyvol.grid import Tolerances
+from lazyvol.keywords import UNITS
 from lazyvol.records import Value
 from lazyvol.scan import Source
 from lazyvol.series import group_series
@@ -254,7 +255,16 @@ def _frame_table(stack: Stack, dtype: str | None, fill_value: float | None) -> F
                 f"dtype={dtype!r} cannot hold NaN for {stack.places.count(-1)} absent images. "
                 "Give fill_value=, or a float."
             )
+    if fill_value is not None and wanted.kind in "iu" and not _holds(wanted, fill_value):
+        raise PixelRangeError(
+            f'fill_value={fill_value:g} does not fit into {wanted}. Give another, or dtype="float32".'
+        )
     return FrameTable(root, sources, wanted.name, 0.0 if fill_value is None else float(fill_value))
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and limits.min <= value <= limits.max
 
 
 def _token(stack: Stack, table: FrameTable) -> str:
@@ -301,7 +311,7 @@ def _coordinates(stack: Stack) -> dict[str, xr.Variable]:
     }
     varying = shared_values(stack.slices)[1]
     of_axes = {a.keyword for a in stack.axes if a.units}
-    per_image |= {_snake_case(k): (v, {}) for k, v in varying.items() if k not in of_axes}
+    per_image |= {_snake_case(k): (v, _units(k)) for k, v in varying.items() if k not in of_axes}
     coordinates = geometry_coordinates(stack.geometry, stack.slice_positions)
     for axis in stack.axes:
         attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
@@ -319,6 +329,10 @@ def _without_repeated_time(coordinates: dict[str, xr.Variable]) -> dict[str, xr.
     times = coordinates["acquisition_time"]
     same = times.dims == ("time",) and np.array_equal(times.values, coordinates["time"].values)
     return {k: v for k, v in coordinates.items() if not (same and k == "acquisition_time")}
+
+
+def _units(keyword: str) -> dict[str, str]:
+    return {"units": UNITS[keyword]} if keyword in UNITS else {}
 
 
 def _since_first(times: list[float | None]) -> list[float | None]:

@@ -1,0 +1,138 @@
+"""Which header elements an Instance is made of, by DICOM keyword (PS3.6), and their units.
+
+What is kept is an allow-list: no identifier, no date and no free text is on it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BINARY", "INTEGERS", "NUMBERS", "STORED", "TAGS", "UNITS", "WANTED", "WORDS"]
+
+NUMBERS = {
+    "AcquisitionNumber": 0x00200012,
+    "ActualFrameDuration": 0x00181242,
+    "DataCollectionDiameter": 0x00180090,
+    "DiffusionBValue": 0x00189087,
+    "EchoNumbers": 0x00180086,
+    "EchoTime": 0x00180081,
+    "Exposure": 0x00181152,
+    "ExposureTime": 0x00181150,
+    "FlipAngle": 0x00181314,
+    "FrameReferenceTime": 0x00541300,
+    "GantryDetectorTilt": 0x00181120,
+    "ImagingFrequency": 0x00180084,
+    "InversionTime": 0x00180082,
+    "KVP": 0x00180060,
+    "MagneticFieldStrength": 0x00180087,
+    "NominalPercentageOfCardiacPhase": 0x00209241,
+    "NominalPercentageOfRespiratoryPhase": 0x00209245,
+    "NumberOfAverages": 0x00180083,
+    "ReconstructionDiameter": 0x00181100,
+    "RepetitionTime": 0x00180080,
+    "SliceLocation": 0x00201041,
+    "SliceThickness": 0x00180050,
+    "SpacingBetweenSlices": 0x00180088,
+    "TableHeight": 0x00181130,
+    "TemporalPositionIdentifier": 0x00200100,
+    "TriggerTime": 0x00181060,
+    "WindowCenter": 0x00281050,
+    "WindowWidth": 0x00281051,
+    "XRayTubeCurrent": 0x00181151,
+}
+"""Numbers kept of each header, by keyword: no identifier, no date, no free text."""
+
+INTEGERS = frozenset(
+    {
+        "AcquisitionNumber",
+        "EchoNumbers",
+        "Exposure",
+        "ExposureTime",
+        "TemporalPositionIdentifier",
+        "XRayTubeCurrent",
+    }
+)
+"""Those of `NUMBERS` that are integers (VR IS)."""
+
+BINARY = {"DiffusionBValue": "d", "NominalPercentageOfCardiacPhase": "f", "NominalPercentageOfRespiratoryPhase": "f"}
+"""Those of `NUMBERS` that are binary (VR FD or FL), with their struct code."""
+
+UNITS = {
+    "ActualFrameDuration": "ms",
+    "DataCollectionDiameter": "mm",
+    "DiffusionBValue": "s/mm2",
+    "EchoTime": "ms",
+    "Exposure": "mAs",
+    "ExposureTime": "ms",
+    "FlipAngle": "degree",
+    "FrameReferenceTime": "ms",
+    "GantryDetectorTilt": "degree",
+    "ImagingFrequency": "MHz",
+    "InversionTime": "ms",
+    "KVP": "kV",
+    "MagneticFieldStrength": "T",
+    "NominalPercentageOfCardiacPhase": "%",
+    "NominalPercentageOfRespiratoryPhase": "%",
+    "ReconstructionDiameter": "mm",
+    "RepetitionTime": "ms",
+    "SliceLocation": "mm",
+    "SliceThickness": "mm",
+    "SpacingBetweenSlices": "mm",
+    "TableHeight": "mm",
+    "TriggerTime": "ms",
+    "XRayTubeCurrent": "mA",
+}
+"""Units of kept numbers, by keyword (DICOM PS3.3)."""
+
+WORDS = {
+    "BodyPartExamined": 0x00180015,
+    "ComplexImageComponent": 0x00089208,
+    "ConvolutionKernel": 0x00181210,
+    "DecayCorrection": 0x00541102,
+    "FilterType": 0x00181160,
+    "ImageType": 0x00080008,
+    "LossyImageCompression": 0x00282110,
+    "Manufacturer": 0x00080070,
+    "ManufacturerModelName": 0x00081090,
+    "Modality": 0x00080060,
+    "PatientPosition": 0x00185100,
+    "RescaleType": 0x00281054,
+    "ScanningSequence": 0x00180020,
+    "SequenceVariant": 0x00180021,
+    "Units": 0x00541001,
+    "WindowCenterWidthExplanation": 0x00281055,
+}
+"""Words kept of each header, by keyword, as `NUMBERS`."""
+
+STORED = {"PixelPaddingValue": 0x00280120, "PixelPaddingRangeLimit": 0x00280121}
+"""Stored numbers (US or SS as PixelRepresentation says) kept of each header."""
+
+OTHERS = {
+    "AcquisitionDate": 0x00080022,
+    "AcquisitionDateTime": 0x0008002A,
+    "AcquisitionTime": 0x00080032,
+    "BitsAllocated": 0x00280100,
+    "BitsStored": 0x00280101,
+    "Columns": 0x00280011,
+    "FrameOfReferenceUID": 0x00200052,
+    "HighBit": 0x00280102,
+    "ImageOrientationPatient": 0x00200037,
+    "ImagePositionPatient": 0x00200032,
+    "InstanceNumber": 0x00200013,
+    "ModalityLUTSequence": 0x00283000,
+    "NumberOfFrames": 0x00280008,
+    "PhotometricInterpretation": 0x00280004,
+    "PixelRepresentation": 0x00280103,
+    "PixelSpacing": 0x00280030,
+    "PlanarConfiguration": 0x00280006,
+    "RescaleIntercept": 0x00281052,
+    "RescaleSlope": 0x00281053,
+    "Rows": 0x00280010,
+    "SOPClassUID": 0x00080016,
+    "SOPInstanceUID": 0x00080018,
+    "SamplesPerPixel": 0x00280002,
+    "SeriesInstanceUID": 0x0020000E,
+    "SeriesNumber": 0x00200011,
+    "StudyInstanceUID": 0x0020000D,
+}
+TAGS = NUMBERS | WORDS | STORED | OTHERS
+WANTED = frozenset(TAGS.values())
+"""Tags of the elements that an Instance is made of."""
