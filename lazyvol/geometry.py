@@ -26,7 +26,9 @@ SPACING_RTOL = 1e-2
 SPACING_ATOL = 5e-3
 """See `SPACING_RTOL`; mm."""
 DRIFT_ATOL = 1e-3
-"""A stack whose slices drift less than this from the normal, over all of it, is straight; mm."""
+"""A stack whose slices drift less than this from the normal, over all of it, counts as straight; mm."""
+_ROUNDING = 1e-6
+"""A drift that is less than this over all of a stack is none; mm."""
 _STRAIGHT = 1e-9
 """Directions whose sine differs less from 0 are parallel but for rounding."""
 _LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
@@ -238,6 +240,12 @@ class Geometry:
             return np.asarray(k * self.spacing.z)
         return np.where(np.asarray(k) == 0, 0.0, np.nan)
 
+    @property
+    def drift(self) -> float:
+        """How far the last slice lies beside the normal through the first, mm."""
+        length = self.slice_positions[-1] if self.slice_positions else (self.shape[0] - 1) * self.spacing.z
+        return float(length * np.sin(np.radians(self.shear))) if self.shape[0] > 1 else 0.0
+
     def _require_known(self, what: str) -> None:
         if not self.is_known:
             raise GeometryError(
@@ -354,7 +362,7 @@ def fit_line(positions: npt.ArrayLike, orientation: npt.ArrayLike) -> Line:
     if off.max() > max(SPACING_RTOL * float(np.median(np.diff(heights))), SPACING_ATOL):
         step = np.median(np.diff(points, axis=0) / np.diff(heights)[:, np.newaxis], axis=0)
         origin, off = _off_line(points, heights, step)
-    if np.linalg.norm(step - normal) * heights[-1] <= DRIFT_ATOL:
+    if np.linalg.norm(step - normal) * heights[-1] <= _ROUNDING:
         step = normal
         origin, off = _off_line(points, heights, step)
     length = float(np.linalg.norm(step))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from lazyvol.errors import Finding, finding
 from lazyvol.geometry import (
+    DRIFT_ATOL,
     SPACING_ATOL,
     SPACING_RTOL,
     ZYX,
@@ -93,7 +94,7 @@ def grid_of(parts: Sequence[Slice], tolerances: Tolerances) -> Grid:
     gaps = find_gaps(line.along, rtol=tolerances.spacing_rtol, atol=tolerances.spacing_atol)
     geometry = _geometry(parts, orientation, line, gaps)
     findings = [*_line_findings(line, gaps, tolerances), *_gap_findings(line, gaps), *_pixel_spacing_findings(geometry)]
-    if geometry.shear > 0:
+    if geometry.drift > DRIFT_ATOL:
         findings.append(_tilt_finding(geometry))
     return Grid(geometry, line.along, tuple(findings))
 

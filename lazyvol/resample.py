@@ -11,7 +11,7 @@ import xarray as xr
 from lazyvol.chunks import chunked
 from lazyvol.convention import geometry_coordinates, geometry_of
 from lazyvol.errors import GeometryError
-from lazyvol.geometry import ZYX, Geometry, slice_normal
+from lazyvol.geometry import DRIFT_ATOL, ZYX, Geometry, slice_normal
 
 __all__ = ["rectify"]
 
@@ -23,7 +23,7 @@ def rectify(volume: xr.DataArray) -> xr.DataArray:
     """Resample a sheared stack (gantry tilt) to a grid whose slices lie straight above each other.
 
     Each slice is moved within its own plane by linear interpolation, so nothing is mixed between
-    slices, and a slice of the result reads one slice of the volume. The grid grows along y and x
+    slices, and a chunk of the result reads one chunk of the volume. The grid grows along y and x
     as far as the slices drift; outside them there is NaN.
 
     Parameters
@@ -50,7 +50,7 @@ def rectify(volume: xr.DataArray) -> xr.DataArray:
     """
     geometry = geometry_of(volume)
     affine = geometry.affine
-    if geometry.shear == 0 or geometry.shape[0] == 1:
+    if geometry.drift <= DRIFT_ATOL:
         return volume
     if not {"z", "y", "x"} <= set(volume.dims):
         raise GeometryError(f"rectify wants a volume with dimensions z, y, x, not {tuple(volume.dims)}.")
@@ -59,7 +59,7 @@ def rectify(volume: xr.DataArray) -> xr.DataArray:
         normal = -normal
     drift = affine[:3, 0] - np.dot(affine[:3, 0], normal) * normal
     steps = np.array([np.dot(drift, geometry.directions[n]) / geometry.spacing[n] for n in (1, 2)])
-    shifts = np.arange(geometry.shape[0])[:, np.newaxis] * steps
+    shifts = np.round(np.arange(geometry.shape[0])[:, np.newaxis] * steps, 6)  # voxels; a rounding error is no drift
     before = np.ceil(np.maximum(-shifts.min(axis=0), 0)).astype(int)
     after = np.ceil(np.maximum(shifts.max(axis=0), 0)).astype(int)
     straight = _straight(geometry, normal, before, after)
