@@ -79,7 +79,7 @@ def _straight(geometry: Geometry, normal: Shifts, before: Array, after: Array) -
 
 
 def _resampled(volume: xr.DataArray, straight: Geometry, shifts: Shifts, before: Array) -> xr.DataArray:
-    lazy = volume if volume.chunks is not None else chunked(volume, "auto")
+    lazy = volume if volume.chunks is not None else chunked(volume, {"z": 1})
     lazy = lazy.transpose(..., "z", "y", "x")
     lazy = lazy.copy(deep=False, data=lazy.variable.chunk({"y": -1, "x": -1}).data)
     moves = xr.DataArray(shifts + before, dims=("z", "yx")).chunk({"z": lazy.chunksizes["z"]})

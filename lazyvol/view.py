@@ -30,6 +30,8 @@ Array = npt.NDArray[Any]
 AXES = ("z", "y", "x")
 _OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "S": "I", "I": "S"}
 _LETTERS = ("LR", "PA", "SI")
+_PANEL = 4.5
+"""Width of the widest panel of a new figure, inches."""
 _SECOND_LETTER = 0.38
 """A direction is named by a second letter too if its cosine exceeds this (some 22 degrees)."""
 
@@ -118,7 +120,7 @@ def plot_slices(
     geometry = geometry_of(volume)
     asked = {axis: where for axis, where in zip(AXES, (z, y, x), strict=True) if where is not None}
     cuts = [_cut(volume, geometry, axis, k) for axis, k in _cut_indices(volume, geometry, asked)]
-    axes = _axes_for(len(cuts), ax)
+    axes = _axes_for(cuts, geometry, ax)
     images = tuple(
         _draw(cut, geometry, panel, window_limits(cut.values, window, cut.values.values))
         for cut, panel in zip(cuts, axes, strict=True)
@@ -200,27 +202,39 @@ def _layout(geometry: Geometry, axis: str) -> tuple[str, str]:
     return down, across
 
 
-def _axes_for(count: int, ax: Any) -> list[Any]:
-    if ax is None:
-        import matplotlib.pyplot as plt
+def _axes_for(cuts: Sequence[_Cut], geometry: Geometry, ax: Any) -> list[Any]:
+    """Return axes for the cuts: those given, or new ones in a row on one scale, or in rows of equal ones."""
+    count = len(cuts)
+    if ax is not None:
+        given = list(np.ravel(np.asarray(ax, dtype=object)))
+        if len(given) != count:
+            raise PlotError(f"{count} cuts need {count} axes, not {len(given)}.")
+        return given
+    import matplotlib.pyplot as plt
 
-        columns = 2 if count == 4 else min(count, 3)
-        rows = -(-count // columns)
-        figure, made = plt.subplots(
-            rows, columns, figsize=(4.5 * columns + 1, 4.5 * rows), layout="constrained", squeeze=False
-        )
-        for spare in made.flat[count:]:
-            figure.delaxes(spare)
-        return list(made.flat[:count])
-    given = list(np.ravel(np.asarray(ax, dtype=object)))
-    if len(given) != count:
-        raise PlotError(f"{count} cuts need {count} axes, not {len(given)}.")
-    return given
+    columns = 2 if count == 4 else min(count, 3)
+    rows = -(-count // columns)
+    widths, heights = zip(*(_size(cut, geometry) for cut in cuts), strict=True)
+    ratios = [w / max(widths) for w in widths[:columns]] if rows == 1 else [1.0] * columns
+    tall = float(np.clip(max(heights) / max(widths), 0.4, 2.5))
+    across = _PANEL if tall < 1.5 else _PANEL / 1.5
+    figsize = (across * sum(ratios) + 1.0 + 0.6 * columns, (across * tall + 0.7) * rows)
+    shape: Any = {"squeeze": False, "width_ratios": ratios, "figsize": figsize}
+    figure, made = plt.subplots(rows, columns, layout="constrained", **shape)
+    for spare in made.flat[count:]:
+        figure.delaxes(spare)
+    return list(made.flat[:count])
+
+
+def _size(cut: _Cut, geometry: Geometry) -> tuple[float, float]:
+    """Return width and height of a cut as it is drawn, mm."""
+    left, right, bottom, top = _extent(cut.values, geometry)
+    return max(right - left, 1e-6), max(top - bottom, 1e-6)
 
 
 def _draw(cut: _Cut, geometry: Geometry, ax: Any, limits: tuple[float, float]) -> AxesImage:
     down, across = (str(d) for d in cut.values.dims)
-    values, extent = _on_regular_grid(cut.values, geometry)
+    values, extent = _on_regular_grid(cut.values, geometry), _extent(cut.values, geometry)
     inverted = cut.values.attrs.get("photometric_interpretation") == "MONOCHROME1"
     image: AxesImage = ax.imshow(
         values,
@@ -239,27 +253,30 @@ def _draw(cut: _Cut, geometry: Geometry, ax: Any, limits: tuple[float, float]) -
     return image
 
 
-def _on_regular_grid(cut: xr.DataArray, geometry: Geometry) -> tuple[Array, tuple[float, float, float, float]]:
-    """Return values ascending along both labels, and their edges (left, right, bottom, top).
+def _extent(cut: xr.DataArray, geometry: Geometry) -> tuple[float, float, float, float]:
+    """Return the outer edges of a cut (left, right, bottom, top), labels ascending."""
+    (bottom, top), (left, right) = (
+        _edges(_labels(cut, axis), getattr(geometry.spacing, axis) if axis in cut.coords else 1.0)
+        for axis in map(str, cut.dims)
+    )
+    return left, right, bottom, top
 
-    Uneven slices are repeated to their true thickness; where a slice is missing, NaN.
-    """
+
+def _labels(cut: xr.DataArray, axis: str) -> Array:
+    """Return the labels of an axis, or indices where it has none."""
+    return np.asarray(cut.coords[axis].values if axis in cut.coords else np.arange(cut.sizes[axis]), dtype=float)
+
+
+def _on_regular_grid(cut: xr.DataArray, geometry: Geometry) -> Array:
+    """Return values ascending along both labels; uneven slices as thick as they are, NaN where one is missing."""
     values = np.asarray(cut.values)
-    edges: list[tuple[float, float]] = []
+    left, right, bottom, top = _extent(cut, geometry)
     for number, axis in enumerate(map(str, cut.dims)):
-        labels = (
-            np.asarray(cut.coords[axis].values, dtype=float)
-            if axis in cut.coords
-            else np.arange(cut.sizes[axis], dtype=float)
-        )
-        order = np.argsort(labels)
-        values = np.take(values, order, axis=number)
-        spacing = getattr(geometry.spacing, axis) if axis in cut.coords else 1.0
-        edges.append(_edges(labels, spacing))
+        labels = _labels(cut, axis)
+        values = np.take(values, np.argsort(labels), axis=number)
         if geometry.slice_positions and axis == "z":
-            values = _spread(values, labels[order], edges[-1], number)
-    (bottom, top), (left, right) = edges
-    return values, (left, right, bottom, top)
+            values = _spread(values, np.sort(labels), ((bottom, top), (left, right))[number], number)
+    return values
 
 
 def _spread(values: Array, labels: Array, edges: tuple[float, float], number: int) -> Array:
