@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lazyvol.convention import AXES, COORDINATE, geometry_of
+from lazyvol.axes import past_midnight
+from lazyvol.convention import COORDINATE, geometry_of
 from lazyvol.errors import GeometryError
 from lazyvol.geometry import Geometry
 from lazyvol.scan import read_instance
@@ -56,17 +57,26 @@ def join_series(
     _require_one_grid(volumes)
     ordered, labels, units = _labelled(volumes, dim, values)
     first = ordered[0]
-    aligned = [v.assign_coords({a: first.coords[a] for a in (*AXES, COORDINATE) if a in first.coords}) for v in ordered]
-    shared = set.intersection(*(set(v.coords) for v in aligned))
-    aligned = [v.drop_vars([n for n in v.coords if n not in shared]) for v in aligned]
-    per_volume = [str(n) for n in shared - {*AXES, COORDINATE}]
-    index = xr.Variable((dim,), labels, {"long_name": dim.replace("_", " ")} | ({"units": units} if units else {}))
-    joined = xr.concat(
-        aligned, dim=dim, coords=per_volume, compat="override", join="override", combine_attrs="override"
-    )
+    data = [v.drop_vars(list(v.coords)) for v in ordered]
+    joined = xr.concat(data, dim=dim).assign_coords(_coordinates(ordered, dim))
+    joined.name = first.name
     findings = list(dict.fromkeys(line for v in ordered for line in v.attrs.get("findings", [])))
     joined.attrs = {**_common_attrs(ordered), "findings": findings}
-    return joined.assign_coords({dim: index}).transpose(dim, ...)
+    attrs = {"long_name": dim.replace("_", " ")} | ({"units": units} if units else {})
+    return joined.assign_coords({dim: xr.Variable((dim,), labels, attrs)})
+
+
+def _coordinates(volumes: Sequence[xr.DataArray], dim: str) -> dict[str, xr.Variable]:
+    """Return the labels and the geometry of the first volume, and what each image carries of all of them."""
+    first = volumes[0]
+    found: dict[str, xr.Variable] = {}
+    for name, coordinate in first.coords.items():
+        if name in first.dims or name == COORDINATE:
+            found[str(name)] = coordinate.variable
+        elif all(name in v.coords and v.coords[name].dims == coordinate.dims for v in volumes):
+            values = np.stack([v.coords[name].values for v in volumes])
+            found[str(name)] = xr.Variable((dim, *coordinate.dims), values, coordinate.attrs)
+    return found
 
 
 def _require_one_grid(volumes: Sequence[xr.DataArray]) -> None:
@@ -80,6 +90,9 @@ def _require_one_grid(volumes: Sequence[xr.DataArray]) -> None:
         other = geometry_of(volume)
         if not (first.is_known and other.is_known):
             raise GeometryError(f"the place of volume {number if first.is_known else 0} in the patient is not known.")
+        for axis in set(volume.dims) - {"z", "y", "x"}:
+            if not np.array_equal(volume.coords[axis].values, volumes[0].coords[axis].values):
+                raise GeometryError(f"volume {number} has other labels of {axis} than the first.")
         apart = float(np.abs(_corners(first) - _corners(other)).max())
         if apart > _CORNERS_ATOL:
             raise GeometryError(
@@ -88,8 +101,9 @@ def _require_one_grid(volumes: Sequence[xr.DataArray]) -> None:
 
 
 def _corners(geometry: Geometry) -> Any:
-    ends = [(0, n - 1) for n in geometry.shape]
-    return geometry.index_to_position(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1))
+    """Return where the corners of every slice lie."""
+    slices, *ends = (np.arange(geometry.shape[0]), *((0, n - 1) for n in geometry.shape[1:]))
+    return geometry.index_to_position(np.stack(np.meshgrid(slices, *ends, indexing="ij"), axis=-1))
 
 
 def _labelled(
@@ -101,7 +115,7 @@ def _labelled(
             raise GeometryError(f"{len(volumes)} volumes need {len(volumes)} values, not {len(values)}.")
         words = any(isinstance(v, str) for v in values)
         return list(volumes), np.array(values, dtype=np.dtypes.StringDType() if words else float), ""
-    times = [_start(v) for v in volumes] if dim == "time" else []
+    times = past_midnight([_start(v) for v in volumes]) if dim == "time" else []
     known = [t for t in times if t is not None]
     if not known or len(known) < len(volumes) or len(set(known)) < len(volumes):
         return list(volumes), np.arange(len(volumes), dtype=float), ""
@@ -114,12 +128,15 @@ def _start(volume: xr.DataArray) -> float | None:
     """Return when the first image of a volume was acquired, by the header of its file."""
     if "source" not in volume.coords:
         return None
-    paths = [str(p) for p in np.ravel(volume.coords["source"].values) if p and not str(p).startswith("dataset[")]
-    times = [read_instance(path).acquisition_time for path in paths[:1]]
-    offset = (
-        float(np.ravel(volume.coords["acquisition_time"].values)[0]) if "acquisition_time" in volume.coords else 0.0
-    )
-    return None if not times or times[0] is None else times[0] - offset
+    since = volume.coords.get("acquisition_time", xr.zeros_like(volume.coords["source"], dtype=float))
+    if "time" in volume.dims and "acquisition_time" not in volume.coords:
+        return None
+    paths, offsets = xr.broadcast(volume.coords["source"].reset_coords(drop=True), since.reset_coords(drop=True))
+    for path, offset in zip(paths.values.ravel(), offsets.values.ravel(), strict=True):
+        if path and not str(path).startswith("dataset["):
+            start = read_instance(str(path)).acquisition_time
+            return None if start is None else start - float(offset)
+    return None
 
 
 def _common_attrs(volumes: Sequence[xr.DataArray]) -> dict[str, Any]:

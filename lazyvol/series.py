@@ -18,6 +18,8 @@ from lazyvol.stacks import Rules, Stack, has_position, make_stack, paths_of
 
 __all__ = ["Series", "group_series"]
 
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+"""UID, or its beginning, of the Secondary Capture classes (DICOM PS3.4 table B.5-1)."""
 _SOFT_TAGS = ("ImageType", "ConvolutionKernel", "FilterType", "AcquisitionNumber", "FrameOfReferenceUID")
 """Values that part a stack only where each part is then a grid without gaps."""
 
@@ -77,7 +79,7 @@ def _make_series(uid: str, members: list[Instance], rules: Rules) -> Series:
     kept, findings = _without_copies(sorted(members, key=lambda i: (i.uid, i.digest, i.path)))
     findings += [*_malformed_findings(kept), *_truncated_findings(kept)]
     stacks = [s for part in _split(kept, rules) for s in _make_stacks(uid, part, tuple(findings), rules)]
-    stacks.sort(key=lambda s: (-len(s.slices), min(p.instance.uid for p in s.slices)))
+    stacks.sort(key=lambda s: (_is_beside(s.slices[0]), -len(s.slices), min(p.instance.uid for p in s.slices)))
     if len(stacks) > 1:
         note = _stacks_finding(stacks)
         stacks = [replace(stack, findings=(*stack.findings, note)) for stack in stacks]
@@ -166,6 +168,12 @@ def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
         and _close(one.frame.orientation, other.frame.orientation, atol=rules.tolerances.orientation_atol)
         and _close(one.frame.pixel_spacing, other.frame.pixel_spacing, rtol=rules.tolerances.pixel_spacing_rtol)
     )
+
+
+def _is_beside(part: Slice) -> bool:
+    """Whether an image lies beside a volume, however many there are: a localizer, a capture, a picture in colour."""
+    colour = part.instance.pixels.samples_per_pixel > 1
+    return colour or _kind(part) == "LOCALIZER" or part.instance.sop_class_uid.startswith(_SECONDARY_CAPTURE)
 
 
 def _kind(part: Slice) -> str:
