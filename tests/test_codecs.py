@@ -1,0 +1,108 @@
+"""Codecs: compressed frames go through imagecodecs, and what cannot be decoded is said before it is tried."""
+
+from __future__ import annotations
+
+import sys
+
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+
+import lazyvol as lv
+from lazyvol import codecs
+from lazyvol.errors import UnsupportedSeriesError
+from lazyvol.phantom import write_series
+
+THROUGH_IMAGECODECS = {
+    "1.2.840.10008.1.2.4.57": "ljpeg",
+    "1.2.840.10008.1.2.4.70": "ljpeg",
+    "1.2.840.10008.1.2.4.80": "jpegls",
+    "1.2.840.10008.1.2.4.81": "jpegls",
+    "1.2.840.10008.1.2.4.90": "jpeg2k",
+    "1.2.840.10008.1.2.4.91": "jpeg2k",
+}
+
+
+def write_encoded_series(folder, values, *, syntax, encode):
+    """Write a CT series whose frames, stored as int16 without intercept, are encoded."""
+
+    def put(_k, dataset):
+        stored = np.frombuffer(dataset.PixelData, "<i2").reshape(dataset.Rows, dataset.Columns)
+        dataset.PixelData = encapsulate([encode(stored)])
+        dataset["PixelData"].VR = "OB"
+        dataset.file_meta.TransferSyntaxUID = syntax
+
+    write_series(folder, values, spacing=(2.0, 1.0, 1.0), intercept=0, bits_stored=16, signed=True, overrides=put)
+    return folder
+
+
+@pytest.fixture
+def values(rng):
+    numbers = rng.integers(-1024, 3000, (3, 16, 18))
+    numbers[0, 0, :2] = -32768, 32767
+    return numbers
+
+
+@pytest.mark.parametrize("syntax", THROUGH_IMAGECODECS, ids=lambda s: UID(s).name)
+def test_lossless_syntaxes_are_decoded_by_imagecodecs(syntax):
+    assert codecs.plugin_of(syntax) == "imagecodecs"
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGBaseline8Bit], ids=["RLE", "JPEG baseline"])
+def test_other_syntaxes_are_left_to_pydicom(syntax):
+    assert codecs.plugin_of(str(syntax)) == ""
+
+
+@pytest.mark.parametrize("syntax", [*THROUGH_IMAGECODECS, RLELossless, "1.2.840.10008.1.2.1"], ids=str)
+def test_no_decoder_is_missing_for_what_lazyvol_depends_on(syntax):
+    assert codecs.missing_decoder(str(syntax)) == ""
+
+
+@pytest.mark.parametrize("syntax", ["1.2.3.4", "1.2.840.10008.1.2.4.100"], ids=["private", "MPEG2"])
+def test_an_unknown_syntax_says_to_convert(syntax):
+    assert "convert the files" in codecs.missing_decoder(syntax)
+
+
+def test_a_known_syntax_without_plugin_says_what_to_install(monkeypatch):
+    for name in ("pylibjpeg", "gdcm", "pyjpegls", "jpeg_ls", "PIL", "openjpeg", "libjpeg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    decoder = pydicom.pixels.get_decoder(JPEGBaseline8Bit)
+    if decoder.is_available:
+        monkeypatch.setattr(decoder, "_available", {})
+    assert codecs.missing_decoder(str(JPEGBaseline8Bit)).startswith("install one of: ")
+
+
+def test_a_codec_that_imagecodecs_lacks_is_not_available(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    assert not codecs.is_available(str(JPEGLSLossless))
+
+
+def test_the_decoder_is_called_through_the_plugin(tmp_path, values, monkeypatch):
+    calls = []
+    decode = imagecodecs.jpegls_decode
+    monkeypatch.setattr(imagecodecs, "jpegls_decode", lambda stream: calls.append(len(stream)) or decode(stream))
+    folder = write_encoded_series(
+        tmp_path, values, syntax=JPEGLSLossless, encode=lambda f: imagecodecs.jpegls_encode(f.view("uint16"))
+    )
+    lv.open_volume(folder).isel(z=1).compute()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("signed_stream", [True, False], ids=["signed stream", "unsigned stream"])
+def test_signed_numbers_in_jpeg_2000_are_not_shifted(tmp_path, values, signed_stream):
+    def encode(stored):
+        stored = stored if signed_stream else stored.view("uint16")
+        return imagecodecs.jpeg2k_encode(stored, level=0, reversible=True, codecformat="j2k")
+
+    folder = write_encoded_series(tmp_path, values, syntax=JPEG2000Lossless, encode=encode)
+    np.testing.assert_array_equal(lv.open_volume(folder), values)
+
+
+def test_a_series_that_cannot_be_decoded_is_refused_when_it_is_opened(tmp_path, values):
+    mpeg = "1.2.840.10008.1.2.4.100"
+    folder = write_encoded_series(tmp_path, values, syntax=mpeg, encode=lambda f: f.tobytes())
+    with pytest.raises(UnsupportedSeriesError, match=rf"body-.*\.dcm is encoded as {mpeg}, .* convert the files"):
+        lv.open_volume(folder)

@@ -1,0 +1,657 @@
+"""Stores: what is saved comes back identical, or is visibly incomplete; and no two writers share one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from itertools import count
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lazyvol as lv
+from lazyvol import chunks as cuts
+from lazyvol.errors import GeometryError, IncompleteStoreError, PixelReadError, SourceNotFoundError, StoreError
+from lazyvol.phantom import write_series
+
+LEAN = ((0, np.sin(0.2), np.cos(0.2)), (0, 1, 0), (1, 0, 0))
+STORED = {
+    "int16": {"modality": "CT", "intercept": -1024, "bits_stored": 12, "signed": False},
+    "uint16": {"modality": "MR", "intercept": 0, "bits_stored": 16, "signed": False},
+    "uint8": {"modality": "MR", "intercept": 0, "bits_stored": 8, "signed": False},
+    "int32": {"modality": "MR", "intercept": -7, "bits_stored": 16, "signed": False},
+    "float32": {"modality": "PT", "slope": 0.375, "intercept": 0, "bits_stored": 16, "signed": False},
+}
+
+
+def write(folder, shape=(6, 7, 8), dtype="int16", gaps=(), **options):
+    """Write a series of random values whose slices lie ``gaps`` mm apart, or 3 mm."""
+    options = STORED[dtype] | options
+    where = np.concatenate([[0], np.cumsum(gaps)])
+
+    def put(k, dataset):
+        if gaps:
+            dataset.ImagePositionPatient = [-30, -40, 55 + float(where[k])]
+
+    stored = np.random.default_rng(5).integers(0, 1 << options["bits_stored"], shape)
+    values = stored * options.get("slope", 1) + options["intercept"]
+    grid = {"spacing": (3.0, 0.9, 0.7), "origin": (-30.0, -40.0, 55.0)}
+    return write_series(folder, values, **grid | {"overrides": put} | options)
+
+
+@pytest.fixture
+def volume(tmp_path):
+    write(tmp_path / "dicom")
+    return lv.open_volume(tmp_path / "dicom")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "a.zarr"
+
+
+@pytest.fixture
+def thin_slabs(monkeypatch):
+    """Two slices of the volume are a slab, so that it takes three."""
+    monkeypatch.setattr(cuts, "CHUNK_BYTES", 2 * 7 * 8 * 2)
+
+
+def as_saved(volume):
+    return volume.drop_vars("source").compute()
+
+
+# The round trip
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    shape=st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 9)),
+    dtype=st.sampled_from(sorted(STORED)),
+    chunks=st.one_of(st.none(), st.just("auto"), st.integers(1, 4)),
+    slab=st.integers(1, 4000),
+    kind=st.sampled_from(["even", "tilted", "uneven"]),
+    gap=st.floats(1, 9),
+)
+def test_a_volume_comes_back_identical(shape, dtype, chunks, slab, kind, gap):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuts, "CHUNK_BYTES", slab)
+        options = {"directions": LEAN} if kind == "tilted" else {}
+        gaps = tuple(3 + (k % 2) * gap for k in range(shape[0] - 1)) if kind == "uneven" else ()
+        write(f"{folder}/dicom", shape, dtype, gaps, **options)
+        volume = lv.open_volume(f"{folder}/dicom", chunks=chunks)
+        lv.save_zarr(volume, f"{folder}/a.zarr", identifiers="uids")
+        again = lv.open_zarr(f"{folder}/a.zarr")
+        xr.testing.assert_identical(again.compute(), as_saved(volume))
+        assert str(lv.geometry_of(again)) == str(lv.geometry_of(volume))
+        assert lv.findings_of(again) == lv.findings_of(volume)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v[1:4, 2:, 3:7],
+        lambda v: v[::-1],
+        lambda v: v[:, ::-1, ::-1],
+        lambda v: v[::2, 1::3],
+        lambda v: v[[0, 1, 5]],
+        lambda v: v.transpose("x", "z", "y"),
+        lambda v: v.isel(z=2),
+        lambda v: v.isel(y=3),
+        lambda v: v[2:3, :, 4:5],
+        lambda v: v.astype("float64") * 0.5,
+        lambda v: v.where(v > 0),
+        lambda v: v.compute(),
+        lambda v: v.chunk({"x": 3}),
+        lambda v: v.rename(None),
+        lambda v: v.drop_attrs(deep=False),
+    ],
+    ids=[
+        "cropped",
+        "flipped",
+        "flipped in plane",
+        "strided",
+        "picked",
+        "transposed",
+        "one slice",
+        "one row",
+        "one column of one slice",
+        "scaled",
+        "masked",
+        "in memory",
+        "other chunks",
+        "nameless",
+        "without attrs",
+    ],
+)
+def test_what_was_made_of_a_volume_keeps_values_and_geometry(volume, store, change):
+    part = change(volume)
+    lv.save_zarr(part, store, identifiers="uids")
+    again = lv.open_zarr(store)
+    xr.testing.assert_identical(again.rename("image").compute(), as_saved(part.rename("image")))
+    assert str(lv.geometry_of(again)) == str(lv.geometry_of(part))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint32", "int64", "float64"])
+def test_other_types_of_values_come_back(volume, store, dtype):
+    lv.save_zarr((volume > 0).astype(dtype), store)
+    np.testing.assert_array_equal(lv.open_zarr(store), (volume > 0).astype(dtype), strict=True)
+
+
+def test_a_volume_without_positions_comes_back(tmp_path, store):
+    def strip(_k, dataset):
+        del dataset.ImagePositionPatient
+
+    write(tmp_path / "dicom", overrides=strip)
+    volume = lv.open_volume(tmp_path / "dicom")
+    lv.save_zarr(volume, store, identifiers="uids")
+    xr.testing.assert_identical(lv.open_zarr(store).compute(), as_saved(volume))
+
+
+def test_by_default_only_uids_differ(volume, store):
+    lv.save_zarr(volume, store)
+    names = ["sop_instance_uid", "geometry"]
+    xr.testing.assert_identical(lv.open_zarr(store).drop_vars(names).compute(), as_saved(volume).drop_vars(names))
+
+
+def test_by_default_the_geometry_differs_in_the_frame_of_reference_alone(volume, store):
+    lv.save_zarr(volume, store)
+    before, after = (dict(v.geometry.attrs) for v in (volume, lv.open_zarr(store)))
+    assert before.pop("frame_of_reference") != after.pop("frame_of_reference")
+    assert before == after
+
+
+def test_saving_what_was_opened_from_a_store_keeps_it(volume, tmp_path):
+    lv.save_zarr(volume, tmp_path / "a.zarr", identifiers="uids")
+    lv.save_zarr(lv.open_zarr(tmp_path / "a.zarr"), tmp_path / "b.zarr", identifiers="uids")
+    xr.testing.assert_identical(lv.open_zarr(tmp_path / "b.zarr").compute(), as_saved(volume))
+
+
+def test_saving_changes_nothing_of_the_volume(volume, store):
+    before = volume.copy(deep=True)
+    lv.save_zarr(volume, store)
+    xr.testing.assert_identical(volume, before)
+
+
+def test_an_array_without_geometry_is_refused(store):
+    with pytest.raises(GeometryError):
+        lv.save_zarr(xr.DataArray(np.zeros((2, 3, 4)), dims=("z", "y", "x")), store)
+    assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ("auto", ((2, 2, 2), (7,), (8,))),
+        (None, None),
+        ({"z": 6}, ((6,), (7,), (8,))),
+        (4, ((4, 2), (4, 3), (4, 4))),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("thin_slabs")
+def test_chunks_are_shards_or_those_asked_for(volume, store, chunks, expected):
+    lv.save_zarr(volume, store)
+    assert lv.open_zarr(store, chunks=chunks).chunks == expected
+
+
+@pytest.mark.parametrize("kind", [str, Path, lambda p: f"{p}/"], ids=["str", "Path", "trailing slash"])
+def test_a_store_is_named_as_one_likes(volume, store, kind):
+    lv.save_zarr(volume, kind(store))
+    assert lv.open_zarr(kind(store)).shape == volume.shape
+
+
+# What others see
+
+
+def test_plain_xarray_opens_the_level(volume, store):
+    lv.save_zarr(volume, store, identifiers="uids")
+    with xr.open_zarr(store, group="scale0", consolidated=False) as dataset:
+        xr.testing.assert_identical(dataset.image.compute(), as_saved(volume))
+
+
+def test_plain_xarray_opens_the_tree(volume, store):
+    lv.save_zarr(volume, store, identifiers="uids")
+    with xr.open_datatree(store, engine="zarr", consolidated=False) as tree:
+        xr.testing.assert_identical(tree["scale0/image"].compute(), as_saved(volume))
+
+
+@pytest.mark.parametrize("gaps", [(), (3.0, 3.0, 9.0, 3.0, 3.0)], ids=["even", "uneven"])
+def test_metadata_are_strict_json(tmp_path, store, gaps):
+    """NaN is no JSON: readers in other languages refuse the whole store."""
+    write(tmp_path / "dicom", gaps=gaps)
+    lv.save_zarr(lv.open_volume(tmp_path / "dicom"), store)
+
+    def refuse(word):
+        raise ValueError(f"{word} is no JSON")
+
+    for path in store.rglob("zarr.json"):
+        json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_metadata_are_not_consolidated(volume, store):
+    lv.save_zarr(volume, store)
+    assert all("consolidated_metadata" not in json.loads(p.read_text()) for p in store.rglob("zarr.json"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [("int16", -32768), ("uint16", 65535), ("float32", None)], ids=["int16", "uint16", "float32"]
+)
+def test_what_was_never_written_is_no_value_of_a_volume(tmp_path, store, dtype, fill):
+    write(tmp_path / "dicom", dtype=dtype)
+    lv.save_zarr(lv.open_volume(tmp_path / "dicom"), store)
+    found = zarr.open_array(store / "scale0" / "image", mode="r").fill_value
+    assert np.isnan(found) if fill is None else found == fill
+
+
+@pytest.mark.usefixtures("thin_slabs")
+def test_a_slab_is_one_file(volume, store):
+    lv.save_zarr(volume, store)
+    image = zarr.open_array(store / "scale0" / "image", mode="r")
+    files = [p for p in (store / "scale0" / "image" / "c").rglob("*") if p.is_file()]
+    assert (image.shards, image.chunks, len(files)) == ((2, 7, 8), (2, 7, 8), 3)
+
+
+def test_slabs_shards_and_chunks_of_a_ct():
+    slabs, shards, chunks = cuts.store_chunks("zyx", (600, 512, 512), "int16")
+    assert (tuple(slabs.values()), tuple(shards.values()), tuple(chunks.values())) == (
+        (16, 512, 512),
+        (16, 512, 512),
+        (16, 128, 128),
+    )
+
+
+@given(
+    shape=st.tuples(st.integers(1, 3000), st.integers(1, 2500), st.integers(1, 2500)),
+    dtype=st.sampled_from(["uint8", "int16", "float32", "float64"]),
+)
+def test_no_two_slabs_share_a_shard_and_shards_are_whole_chunks(shape, dtype):
+    slabs, shards, chunks = (np.array(list(c.values())) for c in cuts.store_chunks("zyx", shape, dtype))
+    assert (shards % chunks == 0).all()
+    assert ((slabs == shards) | (slabs == shape)).all()
+    assert (chunks <= (64, 128, 128)).all()
+    assert (slabs[1:] == shape[1:]).all()
+
+
+@given(
+    shape=st.tuples(st.integers(1, 3000), st.integers(1, 1024), st.integers(1, 1024)),
+    dtype=st.sampled_from(["uint8", "int16", "float32", "float64"]),
+)
+def test_a_shard_is_at_most_64_mib(shape, dtype):
+    _, shards, _ = cuts.store_chunks("zyx", shape, dtype)
+    assert np.prod(list(shards.values())) * np.dtype(dtype).itemsize <= 64 * 2**20
+
+
+# What does not open or cannot be written
+
+
+def test_a_store_that_does_not_exist_is_named(store):
+    with pytest.raises(SourceNotFoundError, match=r"a\.zarr does not exist"):
+        lv.open_zarr(store)
+
+
+def test_a_file_is_not_said_to_be_absent(store):
+    store.write_text("a file")
+    with pytest.raises(StoreError, match=r"a\.zarr"):
+        lv.open_zarr(store)
+
+
+def test_another_zarr_store_is_told_apart(store):
+    xr.Dataset({"a": ("x", [1])}).to_zarr(store, consolidated=False)
+    with pytest.raises(StoreError, match=r"no Zarr store that lazyvol wrote.*xarray\.open_zarr opens"):
+        lv.open_zarr(store)
+
+
+def test_a_dicom_folder_is_told_apart(chest_folder):
+    with pytest.raises(StoreError, match="open_volume opens DICOM"):
+        lv.open_zarr(chest_folder)
+
+
+@pytest.mark.parametrize("call", [lv.open_zarr, lambda p: lv.save_zarr(xr.DataArray(), p)], ids=["open", "save"])
+def test_a_url_is_refused_with_what_to_do(call):
+    with pytest.raises(StoreError, match=r"s3://bucket/a\.zarr is a URL.*local folders"):
+        call("s3://bucket/a.zarr")
+
+
+def test_a_store_that_exists_is_not_overwritten(volume, store):
+    lv.save_zarr(volume, store)
+    before = files_of(store)
+    with pytest.raises(StoreError, match=r"a\.zarr exists\. .*overwrite=True"):
+        lv.save_zarr(volume + 1, store)
+    assert files_of(store) == before
+
+
+def files_of(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_overwrite_replaces_and_leaves_nothing_else(volume, store):
+    lv.save_zarr(volume, store)
+    lv.save_zarr(volume[:3], store, overwrite=True)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume[:3])
+    assert {p.name for p in store.parent.iterdir()} == {"dicom", "a.zarr"}
+
+
+def test_a_store_can_be_overwritten_by_what_was_made_of_it(volume, store):
+    lv.save_zarr(volume, store)
+    lv.save_zarr(lv.open_zarr(store) + 1, store, overwrite=True)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume + 1)
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A volume whose last slice cannot be read."""
+    paths = write(tmp_path / "broken")
+    with open(paths[-1], "r+b") as file:
+        file.truncate(paths[-1].stat().st_size - 10)
+    return lv.open_volume(tmp_path / "broken")
+
+
+def test_a_frame_that_cannot_be_read_leaves_no_store(broken, store):
+    with pytest.raises(PixelReadError, match="is cut short"):
+        lv.save_zarr(broken, store)
+    assert not store.exists()
+
+
+@pytest.mark.usefixtures("thin_slabs")
+def test_an_incomplete_store_says_how_far_it_got(volume, store):
+    calls = count(1)
+
+    def fail_third(block):
+        if next(calls) == 3:
+            raise PixelReadError("the third")
+        return block
+
+    failing = volume.copy(data=volume.data.map_blocks(fail_third, dtype="int16", meta=np.empty((0, 0, 0), "int16")))
+    with dask.config.set(scheduler="sync"), pytest.raises(PixelReadError):
+        lv.save_zarr(failing.chunk({"z": 2}), store)
+    with pytest.raises(
+        IncompleteStoreError, match=r"a\.zarr is incomplete: 2 of 3 shards .*save_zarr again, or remove"
+    ):
+        lv.open_zarr(store)
+
+
+def test_an_incomplete_store_is_refused_under_its_partial_name_too(broken, store):
+    with pytest.raises(PixelReadError):
+        lv.save_zarr(broken, store)
+    with pytest.raises(IncompleteStoreError, match="is incomplete"):
+        lv.open_zarr(f"{store}.partial")
+
+
+def test_a_store_that_failed_can_be_saved_again(broken, volume, store):
+    with pytest.raises(PixelReadError):
+        lv.save_zarr(broken, store)
+    lv.save_zarr(volume, store)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+def test_a_store_that_fails_leaves_the_one_that_it_would_replace(broken, volume, store):
+    lv.save_zarr(volume, store)
+    with pytest.raises(PixelReadError):
+        lv.save_zarr(broken, store, overwrite=True)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+@pytest.mark.usefixtures("thin_slabs")
+def test_the_store_is_marked_complete_only_after_its_pixels(volume, store):
+    seen = []
+
+    def look(block):
+        seen.append(json.loads((store.parent / "a.zarr.partial" / "zarr.json").read_text())["attributes"]["lazyvol"])
+        return block
+
+    looked = volume.copy(data=volume.data.map_blocks(look, dtype=volume.dtype, meta=np.empty((0, 0, 0), "int16")))
+    lv.save_zarr(looked, store)
+    assert [s["complete"] for s in seen] == [False] * 3
+
+
+# One writer at a time
+
+
+def lock_of(store, **content):
+    partial = store.parent / f"{store.name}.partial"
+    partial.mkdir()
+    lock = partial / "lazyvol.lock"
+    lock.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()} | content))
+    return lock
+
+
+@pytest.fixture
+def dead():
+    """Number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def alive():
+    """Number of another process that lives."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process.pid
+        process.communicate(b"\n")
+
+
+def test_a_second_writer_is_refused_while_the_first_lives(volume, store, alive):
+    lock_of(store, pid=alive)
+    with pytest.raises(StoreError, match=rf"is being written by process {alive} on {socket.gethostname()}"):
+        lv.save_zarr(volume, store)
+
+
+def test_a_writer_that_is_refused_touches_nothing(volume, store, alive):
+    lock_of(store, pid=alive)
+    (store.parent / "a.zarr.partial" / "data").write_text("of the first")
+    before = files_of(store.parent / "a.zarr.partial")
+    with pytest.raises(StoreError):
+        lv.save_zarr(volume, store)
+    assert files_of(store.parent / "a.zarr.partial") == before
+
+
+def test_two_writers_at_once_give_one_store_and_one_error(volume, store):
+    started, go, errors = threading.Event(), threading.Event(), []
+
+    def wait(block):
+        started.set()
+        go.wait(20)
+        return block
+
+    slow = volume.copy(data=volume.data.map_blocks(wait, dtype=volume.dtype, meta=np.empty((0, 0, 0), "int16")))
+    first = threading.Thread(target=lv.save_zarr, args=(slow, store))
+    first.start()
+    started.wait(20)
+    try:
+        lv.save_zarr(volume, store)
+    except StoreError as error:
+        errors.append(error)
+    go.set()
+    first.join()
+    assert len(errors) == 1
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(volume, store, dead):
+    lock_of(store, pid=dead)
+    lv.save_zarr(volume, store)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+def test_what_a_dead_writer_left_is_gone(volume, store, dead):
+    lock_of(store, pid=dead)
+    left = store.parent / "a.zarr.partial" / "scale0" / "image" / "c" / "9" / "0" / "0"
+    left.parent.mkdir(parents=True)
+    left.write_text("of the first")
+    lv.save_zarr(volume, store)
+    assert b"of the first" not in files_of(store).values()
+
+
+def grow_old(lock, seconds):
+    then = time.time() - seconds
+    os.utime(lock, (then, then))
+
+
+@pytest.mark.parametrize("content", [{"host": "elsewhere"}, None], ids=["of another host", "unreadable"])
+def test_a_lock_that_may_be_alive_is_kept_for_a_minute(volume, store, content):
+    lock = lock_of(store, **(content or {}))
+    if content is None:
+        lock.write_text("")
+    grow_old(lock, 50)
+    with pytest.raises(StoreError, match="is being written by"):
+        lv.save_zarr(volume, store)
+
+
+@pytest.mark.parametrize("content", [{"host": "elsewhere"}, None], ids=["of another host", "unreadable"])
+def test_a_lock_without_a_sign_of_life_for_a_minute_is_taken_over(volume, store, content):
+    lock = lock_of(store, **(content or {}))
+    if content is None:
+        lock.write_text("")
+    grow_old(lock, 70)
+    lv.save_zarr(volume, store)
+    assert lv.open_zarr(store).shape == volume.shape
+
+
+def test_a_writer_shows_signs_of_life(volume, store, monkeypatch):
+    monkeypatch.setattr("lazyvol.store._HEARTBEAT", 0.01)
+    lock, ages = store.parent / "a.zarr.partial" / "lazyvol.lock", []
+
+    def look(block):
+        grow_old(lock, 1000)
+        for _ in range(200):
+            ages.append(time.time() - lock.stat().st_mtime)
+            if ages[-1] < 500:
+                break
+            time.sleep(0.02)
+        return block
+
+    looked = volume.copy(data=volume.data.map_blocks(look, dtype=volume.dtype, meta=np.empty((0, 0, 0), "int16")))
+    lv.save_zarr(looked, store)
+    assert ages[-1] < 500
+
+
+def test_no_lock_is_left_in_a_store(volume, store):
+    lv.save_zarr(volume, store)
+    assert list(store.rglob("*.lock*")) == []
+
+
+def test_no_lock_is_left_by_a_writer_that_failed(broken, store):
+    with pytest.raises(PixelReadError):
+        lv.save_zarr(broken, store)
+    assert list(store.parent.rglob("*.lock*")) == []
+
+
+def test_a_store_is_read_without_the_lock_of_its_successor(volume, store, alive):
+    lv.save_zarr(volume, store)
+    lock_of(store, pid=alive)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+# Killed in the middle
+
+KILLS = 20
+KILLER = """
+import json, os, signal, sys, time
+import numpy as np
+import dask
+import lazyvol as lv
+import lazyvol.chunks, lazyvol.store
+
+folder, kills = sys.argv[1], int(sys.argv[2])
+lazyvol.chunks.CHUNK_BYTES = 2 * 128 * 128 * 2
+volume = lv.open_volume(folder + "/dicom")
+
+
+def start(name):
+    child = os.fork()
+    if child == 0:
+        with dask.config.set(num_workers=2):
+            lv.save_zarr(volume, folder + "/" + name)
+        os._exit(0)
+    return child
+
+
+def measured(name):
+    began = time.perf_counter()
+    os.waitpid(start(name), 0)
+    return time.perf_counter() - began
+
+
+duration = sorted(measured(f"whole{n}.zarr") for n in range(3))[1]
+inside = []
+for n in range(kills):
+    child = start(f"killed{n}.zarr")
+    time.sleep(duration * (n + 0.5) / kills)
+    os.kill(child, signal.SIGKILL)
+    inside.append(os.WIFSIGNALED(os.waitpid(child, 0)[1]))
+print(json.dumps({"duration": duration, "inside": inside}))
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Folder, volume, and whether each of twenty writers was killed before it was done."""
+    if not hasattr(os, "fork"):
+        pytest.skip("os.fork does not exist here")
+    folder = tmp_path_factory.mktemp("killed")
+    noise = np.random.default_rng(0).integers(-1024, 3000, (128, 128, 128))
+    write_series(folder / "dicom", noise, spacing=(1.0, 1.0, 1.0), bits_stored=12, signed=False)
+    script = folder / "killer.py"
+    script.write_text(KILLER)
+    command = [sys.executable, script, folder, str(KILLS)]
+    done = subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    return folder, lv.open_volume(folder / "dicom").compute(), json.loads(done.stdout)["inside"]
+
+
+def test_writers_were_killed_while_they_wrote(killed):
+    _, _, inside = killed
+    assert sum(inside) >= KILLS // 4  # how many depends on what else the machine does
+
+
+def outcome(store, volume):
+    try:
+        again = lv.open_zarr(store)
+    except (IncompleteStoreError, SourceNotFoundError) as error:
+        return type(error).__name__
+    return "whole" if bool((again == volume).all()) else "DAMAGED"
+
+
+def test_a_killed_writer_leaves_a_store_that_is_refused_or_whole(killed):
+    folder, volume, _ = killed
+    assert "DAMAGED" not in [outcome(folder / f"killed{n}.zarr", volume) for n in range(KILLS)]
+
+
+def test_killed_stores_say_that_they_are_incomplete(killed):
+    folder, volume, _ = killed
+    found = [outcome(folder / f"killed{n}.zarr", volume) for n in range(KILLS)]
+    assert found.count("IncompleteStoreError") >= KILLS // 4
+
+
+def test_stores_killed_later_say_that_they_got_further(killed):
+    folder, _, _ = killed
+    shards = []
+    for n in range(KILLS):
+        try:
+            lv.open_zarr(folder / f"killed{n}.zarr")
+        except IncompleteStoreError as error:
+            done, _, total = str(error).split(" incomplete: ")[1].split(" shards")[0].partition(" of ")
+            shards += [int(done)] if total == "64" else []
+        except SourceNotFoundError:
+            pass
+    assert max(shards) > min(shards)
+    assert max(shards) <= 64
+
+
+@pytest.mark.parametrize("n", [2, KILLS // 2, KILLS - 3])
+def test_a_killed_store_can_be_saved_again(killed, n):
+    folder, volume, _ = killed
+    lv.save_zarr(volume, folder / f"killed{n}.zarr", overwrite=True)
+    assert outcome(folder / f"killed{n}.zarr", volume) == "whole"
