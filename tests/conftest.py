@@ -11,7 +11,7 @@ from lazyvol.phantom import write_body_ct
 
 mpl.use("Agg")
 
-REAL = Path(os.environ.get("LAZYVOL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+REAL = os.environ.get("LAZYVOL_DATA", "")
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +46,6 @@ def rng():
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of real series; tests that need it are skipped where it is absent."""
-    if not REAL.is_dir():
+    if not os.path.isdir(REAL):
         pytest.skip("real series are absent: set LAZYVOL_DATA to the folder that holds them")
-    return REAL
+    return Path(REAL)

@@ -16,62 +16,10 @@ PICTURE = HOME.parent / "docs" / "design.md"
 FACE = "lazyvol"
 """The package itself, which imports each name when it is first used."""
 
-LAYERS = {
-    "errors": 0,
-    "geometry": 1,
-    "records": 1,
-    "keywords": 1,
-    "elements": 2,
-    "grid": 2,
-    "axes": 2,
-    "values": 2,
-    "codecs": 2,
-    "stacks": 3,
-    "scan": 3,
-    "frames": 3,
-    "convention": 3,
-    "chunks": 3,
-    "privacy": 3,
-    "windows": 3,
-    "phantom": 3,
-    "series": 4,
-    "store": 4,
-    "view": 4,
-    "join": 4,
-    "resample": 4,
-    "choice": 5,
-    "accessor": 5,
-    "volume": 6,
-    "collection": 6,
-    "backend": 7,
-    FACE: 7.5,
-    "cli": 8,
-    "__main__": 9,
-}
-OUTSIDE = {
-    "geometry": {"numpy"},
-    "grid": {"numpy"},
-    "values": {"numpy"},
-    "codecs": {"imagecodecs", "pydicom"},
-    "stacks": {"numpy"},
-    "scan": {"fsspec", "pydicom"},
-    "frames": {"fsspec", "numpy", "pydicom"},
-    "convention": {"numpy", "xarray"},
-    "chunks": {"dask", "numpy", "xarray"},
-    "windows": {"numpy", "xarray"},
-    "phantom": {"numpy", "pydicom"},
-    "store": {"dask", "numpy", "tqdm", "xarray", "zarr"},
-    "view": {"matplotlib", "numpy", "xarray"},
-    "join": {"numpy", "xarray"},
-    "resample": {"numpy", "scipy", "xarray"},
-    "choice": {"numpy"},
-    "accessor": {"numpy", "xarray"},
-    "volume": {"dask", "numpy", "xarray"},
-    "collection": {"dask", "pandas"},
-    "backend": {"xarray"},
-    "cli": {"click", "matplotlib"},
-}
-"""Outside packages that a module may import; one that is not named, none."""
+ROWS = re.findall(r"^\| (\d+) \| (\w+) \| .* \| ([^|]+) \|$", PICTURE.read_text("utf-8"), re.MULTILINE)
+LAYERS = {module: float(layer) for layer, module, _ in ROWS} | {FACE: 7.5, "__main__": 9.0}
+OUTSIDE = {module: set(re.findall(r"\w+", packages)) for _, module, packages in ROWS}
+"""Outside packages that a module may import, as the picture says; one that is not named, none."""
 
 WITHIN_FUNCTIONS = {"matplotlib", "imagecodecs", "scipy", "tqdm"}
 """Packages that are imported where they are used, since most users of a module do not need them."""
@@ -221,26 +169,3 @@ def test_importing_a_module_opens_no_file(path):
         getattr(c.func, "id", getattr(c.func, "attr", "")) for n in top for c in ast.walk(n) if isinstance(c, ast.Call)
     }
     assert not called & {"open", "print", "getLogger", "basicConfig", "signal", "filterwarnings", "set_options"}
-
-
-# The picture
-
-
-def table():
-    """Return layer and outside packages of each module as docs/design.md says."""
-    if not PICTURE.is_file():
-        pytest.skip("docs/design.md is absent")
-    rows = re.findall(r"^\| (\d) \| (\w+) \| .* \| ([^|]+) \|$", PICTURE.read_text("utf-8"), re.MULTILINE)
-    return {module: (int(layer), set(re.findall(r"\w+", packages))) for layer, module, packages in rows}
-
-
-def test_the_picture_shows_each_module_in_its_layer():
-    assert {m: layer for m, (layer, _) in table().items()} == {
-        m: layer for m, layer in LAYERS.items() if m not in (FACE, "__main__")
-    }
-
-
-def test_the_picture_shows_the_doors_of_each_package():
-    assert {m: doors for m, (_, doors) in table().items() if doors} == {
-        m: doors - ({"dask"} if m == "collection" else set()) for m, doors in OUTSIDE.items()
-    }

@@ -175,6 +175,15 @@ def test_the_padding_value_is_signed_as_the_pixels_are(little_endian, signed, pa
     assert dict(made.values)["PixelPaddingValue"] == padding
 
 
+@pytest.mark.parametrize(
+    "raw", [b"\1\2\3\4", struct.pack("<d", math.nan), struct.pack("<d", math.inf)], ids=["half", "nan", "inf"]
+)
+def test_a_malformed_binary_number_is_named_and_absent(raw):
+    made = instance(DiffusionBValue=raw)
+    assert made.malformed == (("DiffusionBValue", "not a number"),)
+    assert "DiffusionBValue" not in dict(made.values)
+
+
 def test_a_b_value_of_eight_digits_in_text_is_not_mistaken_for_binary():
     assert value("DiffusionBValue", b"1000") == 1000
 

@@ -461,15 +461,16 @@ def test_a_folder_that_may_not_be_listed_does_not_hide_the_others(tmp_path, monk
         return real(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert len(scan_headers(tmp_path).instances) == 1
+    scan = scan_headers(tmp_path)
+    assert (len(scan.instances), [os.path.basename(s.path) for s in scan.skipped]) == (1, ["closed"])
 
 
 def test_a_named_pipe_does_not_stop_a_scan(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     write(tmp_path / "a")
-    ask = f"import lazyvol as lv; s = lv.scan_headers({str(tmp_path)!r}); print(len(s.instances), len(s.skipped))"
+    ask = f"import lazyvol as lv; s = lv.scan_headers({str(tmp_path)!r}); print(len(s.instances), s.skipped[0].reason)"
     run = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=15, check=False)
-    assert run.stdout == "1 1\n"
+    assert run.stdout == "1 no regular file\n"
 
 
 # URLs
@@ -619,6 +620,12 @@ def test_the_digest_is_the_same_in_memory_and_under_another_name(tmp_path):
 
 
 # How it reads
+
+
+def test_the_time_of_the_last_change_is_kept(tmp_path):
+    path = write(tmp_path / "a")
+    os.utime(path, ns=(1, 1_234_567_890_123_456_789))
+    assert only(scan_headers(path)).modified == 1_234_567_890_123_456_789
 
 
 def test_each_file_is_opened_once(tmp_path, monkeypatch):
