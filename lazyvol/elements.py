@@ -24,6 +24,8 @@ __all__ = ["Elements", "HeaderError", "instance_from_elements"]
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 """Transfer syntaxes in which the frames of a file lie one after the other, uncompressed."""
 
+_FAR = 1e7
+"""No voxel lies so far from the origin of its frame of reference, mm."""
 _FEW_FRAMES = 1 << 16
 """A NumberOfFrames up to this is believed, and the frames that the file lacks are named."""
 _DATE_TIME = re.compile(r"(?:(\d{4})(\d\d)(\d\d)| {8})(\d\d)(?:(\d\d)(?:(\d\d(?:\.\d{1,6})?))?)?(?:[+-]\d{4})?$")
@@ -230,6 +232,9 @@ def _pixel_format(reader: _Reader, elements: Elements) -> PixelFormat:
 
 def _frames(reader: _Reader, elements: Elements, pixels: PixelFormat, size: int) -> tuple[Frame, ...]:
     position = reader.numbers("ImagePositionPatient", 3)
+    if position is not None and max(map(abs, position)) > _FAR:
+        reader.malformed.append(("ImagePositionPatient", "\\".join(f"{v:g}" for v in position)))
+        position = None
     orientation = _orientation(reader)
     spacing = reader.numbers("PixelSpacing", 2)
     if spacing is not None and min(spacing) <= 0:

@@ -368,6 +368,8 @@ def _encode(dataset: Dataset, n: int) -> bytes:
         syntax = ImplicitVRLittleEndian if implicit and little is not False else syntax
     copy = Dataset()
     copy.update(dataset)
+    for tag in _PIXELS.keys() & {int(t) for t in dataset.keys()}:  # writing settles its VR, and this one is not ours
+        copy.add_new(tag, dataset[tag].VR, dataset[tag].value)
     copy.file_meta = FileMetaDataset()
     copy.file_meta.TransferSyntaxUID = UID(syntax)
     copy.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7")

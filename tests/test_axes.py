@@ -292,8 +292,13 @@ def test_values_that_vary_together_are_one_axis():
 
 @pytest.mark.parametrize(
     ("step", "count", "known"),
-    [(2000.0, 4, {}), (2000.0, 4, {"TemporalPositionIdentifier": range(1, 5)}), (250.0, 30, {})],
-    ids=["2 s", "2 s, numbered", "a quarter of a second for 7.5 s"],
+    [
+        (2000.0, 4, {}),
+        (2000.0, 4, {"TemporalPositionIdentifier": range(1, 5)}),
+        (2000.0, 2, {}),
+        (250.0, 30, {}),
+    ],
+    ids=["2 s", "2 s, numbered", "2 s, twice", "a quarter of a second for 7.5 s"],
 )
 def test_trigger_times_since_the_start_are_time(step, count, known):
     """Some scanners write the time since the start into TriggerTime, and one acquisition time into every image."""
@@ -418,6 +423,13 @@ def test_values_that_agree_between_positions_are_preferred_to_ranks():
     assert axis.values.tolist() == [0, 1, 2]
 
 
+def test_echo_numbers_that_agree_say_more_than_a_clock_that_does_not():
+    def each(index, k):
+        return {"AcquisitionTime": clock(DAY + 1.3 * k + 0.01 * index[0])}
+
+    assert opened(made.grid({"EchoNumbers": [1, 2]}, each=each)).dims == ("echo", "z", "y", "x")
+
+
 # Nothing but InstanceNumber, or nothing
 
 
@@ -434,6 +446,12 @@ def test_any_other_value_is_preferred_to_instance_numbers():
     for image, number in zip(images, rng.permutation(len(images)), strict=True):
         image.InstanceNumber = int(number)
     np.testing.assert_array_equal(opened(images).values, made.stamps((3, 3), 0))
+
+
+def test_instance_numbers_never_make_a_grid_with_holes():
+    images = made.grid({"RepetitionTime": [9.0] * 3}, each=lambda index, _k: {"InstanceNumber": index[0] + 1})
+    with pytest.raises(UnsupportedSeriesError, match="8 images share 3 positions"):
+        opened(images[:-1])
 
 
 def test_images_that_nothing_tells_apart_are_refused():

@@ -587,6 +587,35 @@ def test_the_tolerance_of_the_pixel_spacing_can_be_given(tolerances, stacks):
     assert volume.sizes["z"] == 7 - stacks
 
 
+@pytest.mark.parametrize(("apart", "share"), [(0.004, True), (0.02, False)])
+def test_images_within_5_micrometres_share_a_position(apart, share):
+    images = made.series(6, at=[0, 1, 2, 3, 4, 5])
+    images.append(made.image(N, np.add(made.ORIGIN, (0, 0, 5.0 + apart)), InstanceNumber=50))
+    if share:
+        with pytest.raises(UnsupportedSeriesError, match=r"2 images share 1 position .*slice 2"):
+            opened(images)
+    else:
+        assert made.codes(opened(images)) == ["uneven-spacing"]
+
+
+@pytest.mark.parametrize(("drift", "expected"), [(5e-4, []), (4e-3, ["tilted"])])
+def test_a_drift_of_more_than_a_micrometre_over_the_stack_is_a_tilt(drift, expected):
+    assert made.codes(opened(made.series(5, step=(drift / 4, 0, 2.5)))) == expected
+
+
+def stack_of(images):
+    (found,) = lv.group_series(lv.scan_headers(images).instances)
+    return found.stacks[0]
+
+
+def test_the_geometry_of_a_stack_with_gaps_has_its_positions():
+    np.testing.assert_allclose(stack_of(gappy()).geometry.slice_positions, 2.5 * np.array(GONE))
+
+
+def test_the_geometry_of_a_filled_volume_has_its_spacing():
+    np.testing.assert_allclose(opened(gappy(), missing="fill").geometry.attrs["spacing"], made.SPACING)
+
+
 # What a volume says of its files
 
 
