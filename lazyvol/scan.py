@@ -368,7 +368,7 @@ def _encode(dataset: Dataset, n: int) -> bytes:
         syntax = ImplicitVRLittleEndian if implicit and little is not False else syntax
     copy = Dataset()
     copy.update(dataset)
-    for tag in _PIXELS.keys() & {int(t) for t in dataset.keys()}:  # writing settles its VR, and this one is not ours
+    for tag in filter(dataset.__contains__, _PIXELS):  # writing settles the VR of an element, and this one is not ours
         copy.add_new(tag, dataset[tag].VR, dataset[tag].value)
     copy.file_meta = FileMetaDataset()
     copy.file_meta.TransferSyntaxUID = UID(syntax)
