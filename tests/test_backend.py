@@ -96,6 +96,12 @@ def test_a_dicom_file_is_claimed_whatever_its_name(chest_folder, tmp_path):
     assert LazyvolBackend().guess_can_open(name)
 
 
+def test_a_zarr_folder_is_not_claimed_for_a_dicom_file_in_it(chest_folder, tmp_path):
+    store = make_zarr(tmp_path)
+    (store / "0.dcm").write_bytes((chest_folder / "body-0001.dcm").read_bytes())
+    assert not LazyvolBackend().guess_can_open(store)
+
+
 def test_a_store_of_lazyvol_is_not_claimed(chest_folder, tmp_path):
     lv.save_zarr(lv.open_volume(chest_folder), tmp_path / "a.zarr")
     assert not LazyvolBackend().guess_can_open(tmp_path / "a.zarr")

@@ -94,3 +94,12 @@ def test_the_example_takes_a_folder(tmp_path, monkeypatch):
         "lung.csv",
         "body.zarr",
     }
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    commands = [
+        block
+        for block in (ROOT / "README.md").read_text("utf-8").split("```sh\n")[1:]
+        if "pytest" in block.split("```")[0]
+    ]
+    assert commands[0].split("```")[0].strip() in (ROOT / ".ci" / "run").read_text("utf-8")

@@ -131,6 +131,25 @@ def test_midnight_does_not_turn_the_order_round_where_there_are_no_dates(tmp_pat
     assert joined.time.values.tolist() == [0, 20]
 
 
+def test_time_is_that_of_the_first_image_acquired_whatever_its_place(tmp_path):
+    """One series is acquired towards the head, the other towards the feet."""
+    late, early = (
+        lv.open_volume(
+            folder_of(
+                tmp_path,
+                n + 1,
+                n,
+                AcquisitionDate="20010203",
+                each=lambda k, start=start, up=up: {"AcquisitionTime": clock(start + 5.0 * (k if up else 3 - k))},
+            )
+        )
+        for n, (start, up) in enumerate([(36020.0, True), (36000.0, False)])
+    )
+    joined = lv.join_series([late, early])
+    assert joined.time.values.tolist() == [0, 20]
+    np.testing.assert_array_equal(joined.values, expected(1, 0))
+
+
 def test_an_absent_first_image_does_not_move_a_volume_in_time(tmp_path):
     volumes = []
     for n, start in enumerate((36030.0, 36000.0)):

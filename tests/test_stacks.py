@@ -274,6 +274,28 @@ def test_axis_says_that_its_grid_has_holes():
     assert made.codes(opened(doubled(), duplicates="axis")) == ["axis-from-instance-number", "incomplete-grid"]
 
 
+def test_axis_has_as_many_places_as_the_fullest_position_has_images():
+    place = np.add(made.ORIGIN, (0, 0, 5.0))
+    more = [made.image(N + n, place, InstanceNumber=50 + n) for n in range(3)]
+    volume = opened([*made.series(), *more], duplicates="axis")
+    assert volume.sizes["duplicate"] == 4
+    np.testing.assert_array_equal(volume.values[1:, 2], made.stamps(N + 3)[N:])
+
+
+@pytest.mark.parametrize("choice", ["raise", "first", "axis"])
+def test_images_at_one_height_that_lie_beside_each_other_are_refused(choice):
+    images = [*made.series(), made.image(N, np.add(made.ORIGIN, (0.3, -0.4, 5.0)), InstanceNumber=50)]
+    with pytest.raises(UnsupportedSeriesError, match=r"images at one height lie up to 0\.500 mm apart sideways"):
+        opened(images, duplicates=choice)
+
+
+def test_times_that_lie_a_hair_beside_each_other_are_one_grid():
+    images = made.grid({"EchoTime": [4.6, 9.2]})
+    for image in images[3:]:
+        image.ImagePositionPatient[0] += 0.04
+    assert opened(images).dims == ("echo", "z", "y", "x")
+
+
 def test_a_choice_that_is_not_known_is_named():
     with pytest.raises(UnsupportedSeriesError, match=r"duplicates='last'.*'raise', 'first', 'axis'"):
         opened(doubled(), duplicates="last")
@@ -612,8 +634,39 @@ def test_the_geometry_of_a_stack_with_gaps_has_its_positions():
     np.testing.assert_allclose(stack_of(gappy()).geometry.slice_positions, 2.5 * np.array(GONE))
 
 
+def test_the_geometry_of_a_stack_with_gaps_has_no_spacing():
+    assert np.isnan(stack_of(gappy()).geometry.spacing.z)
+
+
 def test_the_geometry_of_a_filled_volume_has_its_spacing():
     np.testing.assert_allclose(opened(gappy(), missing="fill").geometry.attrs["spacing"], made.SPACING)
+
+
+# One slice, and cosines that are a little off
+
+
+@pytest.mark.parametrize(
+    ("said", "spacing", "expected"),
+    [
+        ({"SpacingBetweenSlices": 4.0}, 4.0, []),
+        ({"SpacingBetweenSlices": 0.0}, 3.0, ["spacing-guessed"]),
+        ({"SpacingBetweenSlices": -4.0}, 3.0, ["spacing-guessed"]),
+        ({"SpacingBetweenSlices": None}, 3.0, ["spacing-guessed"]),
+        ({"SliceThickness": 0.0}, np.nan, ["spacing-unknown"]),
+        ({"SliceThickness": None}, np.nan, ["spacing-unknown"]),
+    ],
+    ids=["spacing", "spacing 0", "negative spacing", "thickness", "thickness 0", "nothing"],
+)
+def test_one_slice_has_the_spacing_of_its_header_or_says_that_it_is_guessed(said, spacing, expected):
+    volume = opened(made.series(1, **said))
+    np.testing.assert_equal(volume.vol.spacing.z, spacing)
+    assert made.codes(volume) == expected
+
+
+@pytest.mark.parametrize("off", [(1.004, 0, 0, 0, 0.997, 0), (1, 0, 0, 0.005, 1, 0), (1, 0.003, 0, 0, 1, 0.004)])
+def test_directions_are_of_unit_length_and_square_though_the_cosines_are_not(off):
+    directions = opened(made.series(5, orientation=off, step=(0, 0, 2.5))).vol.directions
+    np.testing.assert_allclose(directions[1:] @ directions[1:].T, np.eye(2), atol=1e-12)
 
 
 # What a volume says of its files
