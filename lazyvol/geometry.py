@@ -315,7 +315,7 @@ def find_gaps(distances: npt.ArrayLike, *, rtol: float = SPACING_RTOL, atol: flo
     """
     where = np.asarray(distances, dtype=float)
     gaps = np.diff(where)
-    median = float(np.median(gaps))
+    median = float(np.sort(gaps)[(gaps.size - 1) // 2])  # of two in the middle the lesser, which is a gap that exists
     tolerance = max(rtol * median, atol)
     irregular = np.flatnonzero(np.abs(gaps - median) > tolerance)
     if not irregular.size:

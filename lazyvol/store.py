@@ -177,8 +177,7 @@ def _incomplete(path: str, partial: str) -> IncompleteStoreError:
     try:
         image = zarr.open_array(os.path.join(partial, LEVEL, NAME), mode="r")
         total = int(np.prod([-(-n // s) for n, s in zip(image.shape, image.shards or image.chunks, strict=True)]))
-        done = image.nshards_initialized if hasattr(image, "nshards_initialized") else 0
-        done = done or sum(len(files) for _, _, files in os.walk(os.path.join(partial, LEVEL, NAME, "c")))
+        done = sum(len(files) for _, _, files in os.walk(os.path.join(partial, LEVEL, NAME, "c")))
     except (OSError, ValueError, KeyError):
         pass
     return IncompleteStoreError(
@@ -274,11 +273,11 @@ def _bar(progress: bool) -> AbstractContextManager[Any]:
 
 def _appear(partial: str, path: str) -> None:
     """Give the finished store its name, in one step."""
-    os.remove(os.path.join(partial, _LOCK))
     old = f"{path}.old-{uuid.uuid4().hex}"
     if os.path.lexists(path):
         os.rename(path, old)
-    os.rename(partial, path)
+    os.rename(partial, path)  # with its lock, so that no other writer takes it for abandoned
+    os.remove(os.path.join(path, _LOCK))
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -332,8 +331,7 @@ def _remove_dead(lock: str, partial: str) -> None:
     except ValueError:
         writer, silent = {}, time.time() - os.stat(lock).st_mtime
     here = writer.get("host") == socket.gethostname()
-    alive = _is_running(writer["pid"]) if here else silent < 6 * _HEARTBEAT
-    if alive:
+    if silent < 6 * _HEARTBEAT and (not here or _is_running(writer["pid"])):
         raise StoreError(
             f"{partial} is being written by process {writer.get('pid')} on {writer.get('host')}. Wait for it, or give "
             "another name."
