@@ -155,12 +155,12 @@ def _cells(option: _Option, position: Sequence[int]) -> int:
 
 
 def _merit(option: _Option) -> tuple[bool, bool, int, bool, bool, int, int]:
-    """Order options: complete first, the most meaningful axes, heart beats, agreeing values, the most telling clock."""
+    """Order options: no last resort, complete, most meaningful, heart beats, agreeing values, most telling clock."""
     keywords = [k for _, k, _ in option.names]
     meanings = sum(k in {m for _, m, _ in _MEANINGS} for k in keywords)
     clock = next((n for n, (_, k, _) in enumerate(_TIMES) if k in keywords), -1)
     last_resort, no_beats = "InstanceNumber" in keywords, "TriggerTime" not in keywords
-    return option.holes > 0, last_resort, -meanings, no_beats, option.by_rank, clock, option.holes
+    return last_resort, option.holes > 0, -meanings, no_beats, option.by_rank, clock, option.holes
 
 
 def _options(parts: Sequence[Slice], position: Sequence[int]) -> list[_Option]:

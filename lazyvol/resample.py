@@ -109,5 +109,5 @@ def _move(slices: Array, moves: Shifts, *, shape: tuple[int, int]) -> Array:
     out = np.empty((*slices.shape[:-2], *shape), "float32")
     for index in np.ndindex(*slices.shape[:-2]):
         plane = slices[index].astype("float32")
-        affine_transform(plane, np.ones(2), -moves[index], output=out[index], order=1, cval=np.nan)
+        affine_transform(plane, np.eye(2), -moves[index], output=out[index], order=1, cval=np.nan)
     return out

@@ -191,7 +191,7 @@ def _stacks_finding(stacks: list[Stack]) -> Finding:
     kinds = [f"{n}: {'x'.join(map(str, s.shape))} {s.geometry.orientation}".strip() for n, s in enumerate(stacks)]
     message = (
         f"the series holds {len(stacks)} grids that cannot be one volume ({'; '.join(kinds[:8])}"
-        f"{'; ...' if len(kinds) > 8 else ''}). Stack 0 has most slices; stack= opens another, open_stacks all."
+        f"{'; ...' if len(kinds) > 8 else ''}). Stack 0 opens; stack= opens another, open_stacks all."
     )
     return finding("several-stacks", message, values=(len(stacks),))
 

@@ -280,6 +280,12 @@ def test_volumes_of_unknown_place_cannot_be_joined(timed, tmp_path):
         lv.join_series([timed[0], unknown])
 
 
+def test_volumes_with_other_labels_of_another_dimension_cannot_be_joined():
+    one, other = (lv.open_volume(made.grid({"EchoTime": echoes})) for echoes in ([4.6, 9.2], [4.6, 11.0]))
+    with pytest.raises(GeometryError, match="volume 1 has other labels of echo"):
+        lv.join_series([one, other])
+
+
 def test_each_volume_needs_a_value(timed):
     with pytest.raises(GeometryError, match="3 volumes need 3 values, not 2"):
         lv.join_series(timed, values=[0.0, 1.0])
