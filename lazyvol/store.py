@@ -167,23 +167,28 @@ def _complete_root(path: str) -> dict[str, Any]:
             f"{path} is no Zarr store that lazyvol wrote (its zarr.json has no 'lazyvol' attribute). xarray.open_zarr "
             "opens other stores; open_volume opens DICOM."
         ) from error
-    if not root.get("complete"):
+    done, total = _shards(path)
+    if not root.get("complete") or done < total or not total:
         raise _incomplete(path, path)
     return dict(root)
 
 
-def _incomplete(path: str, partial: str) -> IncompleteStoreError:
-    done, total = 0, 0
-    try:
-        image = zarr.open_array(os.path.join(partial, LEVEL, NAME), mode="r")
-        total = int(np.prod([-(-n // s) for n, s in zip(image.shape, image.shards or image.chunks, strict=True)]))
-        done = sum(len(files) for _, _, files in os.walk(os.path.join(partial, LEVEL, NAME, "c")))
-    except (OSError, ValueError, KeyError):
-        pass
+def _incomplete(path: str, where: str) -> IncompleteStoreError:
+    done, total = _shards(where)
     return IncompleteStoreError(
-        f"{path} is incomplete: {done} of {total or 'an unknown number of'} shards were written to {partial}. Call "
-        "save_zarr again, or remove that folder."
+        f"{path} is incomplete: {done} of {total or 'an unknown number of'} shards are in {where}. Call save_zarr "
+        "again, or remove that folder."
     )
+
+
+def _shards(where: str) -> tuple[int, int]:
+    """Return how many shards of the image there are, and how many there should be; 0 where that cannot be told."""
+    try:
+        image = zarr.open_array(os.path.join(where, LEVEL, NAME), mode="r")
+    except (OSError, ValueError, KeyError):
+        return 0, 0
+    total = int(np.prod([-(-n // s) for n, s in zip(image.shape, image.shards or image.chunks, strict=True)]))
+    return sum(len(files) for _, _, files in os.walk(os.path.join(where, LEVEL, NAME, "c"))), total
 
 
 def _without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:

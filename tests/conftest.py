@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from lazyvol import frames
 from lazyvol.phantom import write_body_ct
 
 mpl.use("Agg")
@@ -49,3 +50,14 @@ def real_data():
     if not os.path.isdir(REAL):
         pytest.skip("real series are absent: set LAZYVOL_DATA to the folder that holds them")
     return Path(REAL)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Path of every frame whose pixels are read, in the order of reading."""
+    seen = []
+    whole = frames._read_stored
+    monkeypatch.setattr(
+        frames, "_read_stored", lambda source, path, rows: seen.append(path) or whole(source, path, rows)
+    )
+    return seen

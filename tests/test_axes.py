@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyvol as lv
-from lazyvol import frames
 from lazyvol.errors import PixelRangeError, UnsupportedSeriesError
 
 DAY = 10 * 3600.0
@@ -584,17 +583,6 @@ def test_any_image_that_a_grid_lacks_is_nan_and_nothing_else(axes, data):
 
 
 # Laziness
-
-
-@pytest.fixture
-def read(monkeypatch):
-    """Name of every frame whose pixels are read."""
-    seen = []
-    whole = frames._read_stored
-    monkeypatch.setattr(
-        frames, "_read_stored", lambda source, path, rows: seen.append(path) or whole(source, path, rows)
-    )
-    return seen
 
 
 @pytest.mark.parametrize("axes", TOGETHER.values(), ids=TOGETHER.keys())

@@ -8,7 +8,6 @@ import series_made as made
 import xarray as xr
 
 import lazyvol as lv
-from lazyvol import frames
 from lazyvol.errors import GeometryError
 
 
@@ -49,17 +48,6 @@ def timed(tmp_path):
         )
         for n, start in starts.items()
     ]
-
-
-@pytest.fixture
-def read(monkeypatch):
-    """Path of every frame whose pixels are read."""
-    seen = []
-    whole = frames._read_stored
-    monkeypatch.setattr(
-        frames, "_read_stored", lambda source, path, rows: seen.append(path) or whole(source, path, rows)
-    )
-    return seen
 
 
 def test_volumes_follow_each_other_in_the_order_of_their_times(timed):

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyvol as lv
-from lazyvol import frames
 from lazyvol.errors import GeometryError
 from lazyvol.geometry import slice_normal
 
@@ -231,16 +230,6 @@ def test_a_volume_of_unknown_place_cannot_be_rectified():
 def tilted_folder(tmp_path):
     images = made.series(orientation=(1.0, 0.0, 0.0, 0.0, 0.96, 0.28), step=(0, 0, 2.5))
     return tmp_path, made.write(tmp_path, images)
-
-
-@pytest.fixture
-def read(monkeypatch):
-    seen = []
-    whole = frames._read_stored
-    monkeypatch.setattr(
-        frames, "_read_stored", lambda source, path, rows: seen.append(path) or whole(source, path, rows)
-    )
-    return seen
 
 
 def test_rectifying_reads_nothing(tilted_folder, read):

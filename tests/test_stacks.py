@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazyvol as lv
-from lazyvol import frames
 from lazyvol.errors import (
     CODES,
     FindingError,
@@ -38,17 +37,6 @@ def others(count, *, first=N, step=2.5, origin=made.ORIGIN, **values):
         made.image(first + k, np.add(origin, (0, 0, k * step)), **({"InstanceNumber": 100 + k} | values))
         for k in range(count)
     ]
-
-
-@pytest.fixture
-def read(monkeypatch):
-    """Path of every frame whose pixels are read."""
-    seen = []
-    whole = frames._read_stored
-    monkeypatch.setattr(
-        frames, "_read_stored", lambda source, path, rows: seen.append(path) or whole(source, path, rows)
-    )
-    return seen
 
 
 # What is split

@@ -655,3 +655,11 @@ def test_a_killed_store_can_be_saved_again(killed, n):
     folder, volume, _ = killed
     lv.save_zarr(volume, folder / f"killed{n}.zarr", overwrite=True)
     assert outcome(folder / f"killed{n}.zarr", volume) == "whole"
+
+
+def test_a_store_that_lost_a_shard_is_refused(chest_folder, tmp_path):
+    lv.save_zarr(lv.open_volume(chest_folder), tmp_path / "a.zarr")
+    shard = next(p for p in (tmp_path / "a.zarr" / "scale0" / "image" / "c").rglob("*") if p.is_file())
+    shard.unlink()
+    with pytest.raises(IncompleteStoreError, match="0 of 1 shards"):
+        lv.open_zarr(tmp_path / "a.zarr")
