@@ -96,6 +96,8 @@ class VolumeAccessor:
         source = self._volume.coords.get("source")
         if source is None:
             raise HeaderUnavailableError("the volume does not know its source files; open the DICOM series instead.")
+        if any(not -n <= (k if d == "z" else indices.get(str(d), 0)) < n for d, n in source.sizes.items()):
+            raise HeaderUnavailableError(f"there is no slice {k} {indices or ''}in a volume of {dict(source.sizes)}.")
         chosen = source.isel({d: k if d == "z" else indices.get(str(d), 0) for d in source.dims})
         path = str(chosen.item())
         if not path or path.startswith("dataset["):

@@ -15,6 +15,7 @@ from lazyvol.errors import (
     Finding,
     FindingError,
     NoImagesError,
+    OptionError,
     PixelReadError,
     SeriesChoiceError,
     UnsupportedSeriesError,
@@ -71,7 +72,7 @@ def find_stack(
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise UnsupportedSeriesError(f"{name}={value!r} is not known; it can be {', '.join(map(repr, choices))}.")
+        raise OptionError(f"{name}={value!r} is not known; it can be {', '.join(map(repr, choices))}.")
 
 
 def _compared(pairs: tuple[tuple[Slice, Slice], ...]) -> list[Finding]:
@@ -106,6 +107,8 @@ def scan_source(source: Source, siblings: bool) -> Scan:
     if not isinstance(source, str | os.PathLike):
         source = list(source)
         scan = scan_headers(source)
+    elif os.path.isfile(os.path.join(source, "zarr.json")):
+        raise NoImagesError(f"{os.fspath(source)} is a Zarr store, not DICOM. open_zarr opens it.")
     elif not is_folder(os.fspath(source)):
         scan = _scan_one(os.fspath(source), siblings)
     else:

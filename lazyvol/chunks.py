@@ -11,6 +11,8 @@ import numpy.typing as npt
 import xarray as xr
 from dask.base import tokenize
 
+from lazyvol.errors import OptionError
+
 __all__ = ["Chunks", "chunked", "preferred_chunks", "store_chunks"]
 
 Chunks = Literal["auto"] | int | Mapping[Any, int] | None
@@ -50,12 +52,24 @@ def chunked(volume: xr.DataArray, chunks: Chunks, *, token: str = "") -> xr.Data
     """
     if chunks is None:
         return volume
+    _require_chunks(chunks, volume.dims)
     lengths: Lengths = preferred_chunks(volume.dims, volume.shape, volume.dtype)
     lengths |= dict.fromkeys(volume.dims, chunks) if isinstance(chunks, int) else {}
     lengths |= {**chunks} if isinstance(chunks, Mapping) else {}
     name = f"{volume.name}-{tokenize(token or uuid4().hex, lengths)}"
     variable: Any = volume.variable.chunk(lengths, name=name)
     return volume.copy(deep=False, data=variable.data)
+
+
+def _require_chunks(chunks: Any, dims: Iterable[Hashable]) -> None:
+    """Raise unless chunks are what `chunked` takes."""
+    lengths = chunks.values() if isinstance(chunks, Mapping) else [] if chunks == "auto" else [chunks]
+    unknown = set(chunks) - set(dims) if isinstance(chunks, Mapping) else set()
+    if unknown or not all(isinstance(n, int | tuple) and not isinstance(n, bool) and n != 0 for n in lengths):
+        raise OptionError(
+            f"chunks={chunks!r} must be 'auto', None, a length, or lengths by dimension of {tuple(dims)}; -1 is all of "
+            "one."
+        )
 
 
 def store_chunks(

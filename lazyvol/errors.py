@@ -18,6 +18,7 @@ __all__ = [
     "LazyvolError",
     "LazyvolWarning",
     "NoImagesError",
+    "OptionError",
     "OutsideVolumeError",
     "PixelRangeError",
     "PixelReadError",
@@ -61,6 +62,10 @@ class GeometryError(LazyvolError, ValueError):
 
 class FindingError(LazyvolError, ValueError):
     """A finding from warning up, with ``strict=True`` or an argument that forbids it."""
+
+
+class OptionError(LazyvolError, ValueError):
+    """An argument that cannot be what it is."""
 
 
 class PixelReadError(LazyvolError, ValueError):

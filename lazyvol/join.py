@@ -54,6 +54,8 @@ def join_series(
     """
     if len(volumes) < 2:
         raise GeometryError(f"join_series wants at least two volumes, not {len(volumes)}.")
+    if dim in volumes[0].dims:
+        raise GeometryError(f"the volumes have the dimension {dim} already; name a new one.")
     _require_one_grid(volumes)
     ordered, labels, units = _labelled(volumes, dim, values)
     first = ordered[0]

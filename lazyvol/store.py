@@ -27,7 +27,7 @@ from zarr.codecs import BloscCodec
 
 from lazyvol.chunks import Chunks, chunked, store_chunks
 from lazyvol.convention import geometry_of, with_frame_of_reference
-from lazyvol.errors import IncompleteStoreError, SourceNotFoundError, StoreError
+from lazyvol.errors import IncompleteStoreError, OptionError, SourceNotFoundError, StoreError
 from lazyvol.privacy import Identifiers, pseudonym, read_key
 
 __all__ = ["open_zarr", "save_zarr"]
@@ -91,9 +91,13 @@ def save_zarr(
     """
     path = os.fspath(store).rstrip("/")
     _require_local(path)
+    if identifiers not in {"none", "uids"}:
+        raise OptionError(f"identifiers={identifiers!r} is not known; it can be 'none' or 'uids'.")
     geometry_of(volume)
     if os.path.lexists(path) and not overwrite:
         raise StoreError(f"{path} exists. Give another name, or overwrite=True.")
+    if os.path.lexists(path) and not os.path.isfile(os.path.join(path, "zarr.json")):
+        raise StoreError(f"{path} exists and is no Zarr store, so it is not overwritten. Give another name.")
     partial = f"{path}.partial"
     with _locked(partial):
         _write(_without_identifiers(volume, identifiers), partial, identifiers, progress)

@@ -118,6 +118,8 @@ def plot_slices(
             f"Select first, e.g. isel({extra[0] if extra else 'z'}=0)."
         )
     geometry = geometry_of(volume)
+    if any(where is not None and not _are_positions(where) for where in (z, y, x)):
+        raise PlotError(f"positions are numbers in mm, one or several, not z={z!r}, y={y!r}, x={x!r}.")
     asked = {axis: where for axis, where in zip(AXES, (z, y, x), strict=True) if where is not None}
     cuts = [_cut(volume, geometry, axis, k) for axis, k in _cut_indices(volume, geometry, asked)]
     axes = _axes_for(cuts, geometry, ax)
@@ -129,6 +131,13 @@ def plot_slices(
         figure = axes[0].figure
         figure.colorbar(images[-1], ax=axes, label=_quantity(volume), shrink=0.6)
     return images
+
+
+def _are_positions(where: Any) -> bool:
+    try:
+        return np.asarray(where, dtype=float).size > 0
+    except (TypeError, ValueError):
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from lazyvol.choice import (
 )
 from lazyvol.chunks import Chunks, chunked, preferred_chunks
 from lazyvol.convention import geometry_coordinates
-from lazyvol.errors import Finding, PixelRangeError, UnsupportedSeriesError
+from lazyvol.errors import Finding, OptionError, PixelRangeError, UnsupportedSeriesError
 from lazyvol.frames import FrameTable, read_frames
 from lazyvol.grid import Tolerances
 from lazyvol.keywords import UNITS
@@ -131,7 +131,7 @@ def open_volume(
     >>> ct.dims, ct.dtype
     (('z', 'y', 'x'), dtype('int16'))
     """
-    rules = Rules(tolerances or Tolerances(), dims, duplicates)
+    rules = _rules(tolerances, dims, duplicates)
     chosen, findings = find_stack(
         source, rules, series=series, stack=stack, siblings=siblings, missing=missing, strict=strict
     )
@@ -154,7 +154,7 @@ def lazy_dataset(
     strict: bool = False,
 ) -> xr.Dataset:
     """Return the volume of `open_volume` as the variable ``image`` of a Dataset, lazy without dask."""
-    rules = Rules(tolerances or Tolerances(), dims, duplicates)
+    rules = _rules(tolerances, dims, duplicates)
     chosen, findings = find_stack(
         source, rules, series=series, stack=stack, siblings=siblings, missing=missing, strict=strict
     )
@@ -245,8 +245,7 @@ def _frame_table(stack: Stack, dtype: str | None, fill_value: float | None) -> F
     folders = {os.path.dirname(s.instance.path) for s in stack.slices}
     root = absolute_path(next(iter(folders)) or ".") if len(folders) == 1 else ""
     sources = tuple(frame_source(s, root) for s in stack.slices)
-    exact = value_dtype(stack.slices)
-    wanted = np.dtype(dtype) if dtype else exact
+    wanted = _asked_dtype(dtype) if dtype else value_dtype(stack.slices)
     if -1 in stack.places and fill_value is None:
         fill_value = np.nan
         wanted = wanted if dtype or wanted.kind == "f" else np.dtype("float64" if wanted.itemsize > 2 else "float32")
@@ -260,6 +259,24 @@ def _frame_table(stack: Stack, dtype: str | None, fill_value: float | None) -> F
             f'fill_value={fill_value:g} does not fit into {wanted}. Give another, or dtype="float32".'
         )
     return FrameTable(root, sources, wanted.name, 0.0 if fill_value is None else float(fill_value))
+
+
+def _rules(tolerances: Any, dims: Any, duplicates: str) -> Rules:
+    if not isinstance(tolerances, Tolerances | None):
+        raise OptionError(f"tolerances={tolerances!r} must be lazyvol.Tolerances(...).")
+    if not isinstance(dims, Mapping | None) or {"z", "y", "x"} & set(dims or ()):
+        raise OptionError(f"dims={dims!r} must name axes before z and their keywords, e.g. {{'echo': 'EchoTime'}}.")
+    return Rules(tolerances or Tolerances(), dims, duplicates)
+
+
+def _asked_dtype(dtype: str) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype("O")
+    if found.kind not in "iuf":
+        raise OptionError(f"dtype={dtype!r} is no type of numbers; it can be int16, int32, float32 and the like.")
+    return found
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

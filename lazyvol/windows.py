@@ -54,7 +54,7 @@ def window_limits(volume: xr.DataArray, window: Window, values: Array | None = N
             )
         centre, width = named[window]
     elif window is not None:
-        centre, width = (float(v) for v in window)
+        centre, width = _pair(window)
     elif _header_windows(volume):
         centre, width = next(iter(_header_windows(volume).values()))
     else:
@@ -62,6 +62,16 @@ def window_limits(volume: xr.DataArray, window: Window, values: Array | None = N
     if not width >= 1:
         raise PlotError(f"the width of a window must be at least 1, not {width:g}.")
     return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+
+
+def _pair(window: Any) -> tuple[float, float]:
+    try:
+        centre, width = (float(v) for v in window)
+    except (TypeError, ValueError):
+        centre, width = np.nan, np.nan
+    if not (np.isfinite(centre) and np.isfinite(width)):
+        raise PlotError(f"window={window!r} is neither a name nor (centre, width).")
+    return centre, width
 
 
 def _header_windows(volume: xr.DataArray) -> dict[str, tuple[float, float]]:

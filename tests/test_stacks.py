@@ -15,6 +15,7 @@ from lazyvol.errors import (
     CODES,
     FindingError,
     GeometryError,
+    OptionError,
     PixelRangeError,
     SeriesChoiceError,
     UnsupportedSeriesError,
@@ -285,7 +286,7 @@ def test_times_that_lie_a_hair_beside_each_other_are_one_grid():
 
 
 def test_a_choice_that_is_not_known_is_named():
-    with pytest.raises(UnsupportedSeriesError, match=r"duplicates='last'.*'raise', 'first', 'axis'"):
+    with pytest.raises(OptionError, match=r"duplicates='last'.*'raise', 'first', 'axis'"):
         opened(doubled(), duplicates="last")
 
 
@@ -438,7 +439,7 @@ def test_the_field_of_view_of_uneven_slices_has_half_of_each_end_gap():
 
 
 def test_a_missing_choice_that_is_not_known_is_named():
-    with pytest.raises(UnsupportedSeriesError, match="missing='skip'"):
+    with pytest.raises(OptionError, match="missing='skip'"):
         opened(made.series(), missing="skip")
 
 

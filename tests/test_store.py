@@ -23,7 +23,14 @@ from hypothesis import strategies as st
 
 import lazyvol as lv
 from lazyvol import chunks as cuts
-from lazyvol.errors import GeometryError, IncompleteStoreError, PixelReadError, SourceNotFoundError, StoreError
+from lazyvol.errors import (
+    GeometryError,
+    IncompleteStoreError,
+    OptionError,
+    PixelReadError,
+    SourceNotFoundError,
+    StoreError,
+)
 from lazyvol.phantom import write_series
 
 LEAN = ((0, np.sin(0.2), np.cos(0.2)), (0, 1, 0), (1, 0, 0))
@@ -663,3 +670,17 @@ def test_a_store_that_lost_a_shard_is_refused(chest_folder, tmp_path):
     shard.unlink()
     with pytest.raises(IncompleteStoreError, match="0 of 1 shards"):
         lv.open_zarr(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_no_store_is_never_overwritten(chest_folder, tmp_path, kind):
+    path = tmp_path / "precious"
+    path.write_text("x") if kind == "file" else path.mkdir()
+    with pytest.raises(StoreError, match="no Zarr store, so it is not overwritten"):
+        lv.save_zarr(lv.open_volume(chest_folder), path, overwrite=True)
+    assert path.exists()
+
+
+def test_a_choice_of_identifiers_that_is_not_known_is_named(chest_folder, tmp_path):
+    with pytest.raises(OptionError, match="identifiers='all'"):
+        lv.save_zarr(lv.open_volume(chest_folder), tmp_path / "a.zarr", identifiers="all")

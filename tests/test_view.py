@@ -343,10 +343,22 @@ def test_an_unknown_window_lists_those_that_are_known(axial):
         lv.plot_slices(axial, z=59, window="lungs")
 
 
-@pytest.mark.parametrize("width", [0, -5, float("nan")])
+@pytest.mark.parametrize("width", [0, -5])
 def test_a_window_without_width_is_refused(axial, width):
     with pytest.raises(PlotError, match="width of a window"):
         lv.plot_slices(axial, z=59, window=(0, width))
+
+
+@pytest.mark.parametrize("window", [(0, float("nan")), (float("nan"), 4), (1,), 5], ids=str)
+def test_what_is_no_window_is_named(axial, window):
+    with pytest.raises(PlotError, match="neither a name nor"):
+        lv.plot_slices(axial, z=59, window=window)
+
+
+@pytest.mark.parametrize("z", [[], "high", object()], ids=["none", "word", "thing"])
+def test_what_is_no_position_is_named(axial, z):
+    with pytest.raises(PlotError, match="positions are numbers"):
+        lv.plot_slices(axial, z=z)
 
 
 def test_without_any_window_the_percentiles_are_the_limits(axial):

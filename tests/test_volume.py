@@ -18,6 +18,7 @@ from lazyvol.errors import (
     DicomReadError,
     FindingError,
     NoImagesError,
+    OptionError,
     PixelRangeError,
     PixelReadError,
     SeriesChoiceError,
@@ -812,3 +813,31 @@ def test_netcdf_names_the_patient_nowhere(volume_to_keep, tmp_path):
     volume_to_keep.to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
     content = (tmp_path / "b.nc").read_bytes()
     assert [k for k, v in FICTITIOUS_PATIENT.items() if k != "PatientSex" and v.encode() in content] == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunks": 0},
+        {"chunks": "abc"},
+        {"chunks": {"q": 2}},
+        {"chunks": 2.5},
+        {"dtype": "foo"},
+        {"dtype": "bool"},
+        {"dtype": "complex64"},
+        {"tolerances": 0.1},
+        {"dims": "time"},
+        {"dims": {"z": "EchoTime"}},
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_is_named(chest_folder, options):
+    (name,) = options
+    with pytest.raises(OptionError, match=f"{name}="):
+        lv.open_volume(chest_folder, **options)
+
+
+def test_a_zarr_store_is_said_to_be_one(chest_folder, tmp_path):
+    lv.save_zarr(lv.open_volume(chest_folder), tmp_path / "a.zarr")
+    with pytest.raises(NoImagesError, match="open_zarr opens it"):
+        lv.open_volume(tmp_path / "a.zarr")
