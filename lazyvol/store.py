@@ -64,7 +64,7 @@ def save_zarr(
         Folder to write, e.g. ``chest.zarr``. It appears when it is complete; until then
         ``chest.zarr.partial`` holds what there is.
     overwrite
-        Replace a store that exists.
+        Replace a Zarr store that exists; anything else under that name stays and raises.
     identifiers
         ``"none"`` replaces UIDs by keyed one-way ones; ``"uids"`` keeps them. Paths of source files
         are never written.
