@@ -8,16 +8,36 @@ positions give the rank as label (DICOM PS3.3 C.7.6.2, C.8.3.1, C.8.13.5).
 from __future__ import annotations
 
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lazyvol.errors import UnsupportedSeriesError
+from lazyvol.images import COMPONENTS, Images, Label
+from lazyvol.keywords import INDEX
 from lazyvol.records import Slice
 
-__all__ = ["ORDER", "Axis", "Layout", "component_of", "find_axes", "past_midnight"]
+__all__ = ["ORDER", "Axis", "Layout", "find_axes"]
 
-ORDER = ("time", "cardiac_phase", "respiratory_phase", "echo", "b_value", "flip_angle", "component")
+ORDER = (
+    "segment",
+    "energy_window",
+    "detector",
+    "phase",
+    "rotation",
+    "rr_interval",
+    "time_slot",
+    "angular_view",
+    "time_slice",
+    "time",
+    "cardiac_phase",
+    "respiratory_phase",
+    "echo",
+    "b_value",
+    "flip_angle",
+    "component",
+)
 """Names of the axes before z, outermost first."""
 
 _MEANINGS = (
@@ -27,12 +47,22 @@ _MEANINGS = (
     ("b_value", "DiffusionBValue", "s/mm2"),
     ("flip_angle", "FlipAngle", "degree"),
     ("component", "component", ""),
+    ("energy_window", "EnergyWindowVector", ""),
+    ("detector", "DetectorVector", ""),
+    ("phase", "PhaseVector", ""),
+    ("rotation", "RotationVector", ""),
+    ("rr_interval", "RRIntervalVector", ""),
+    ("time_slot", "TimeSlotVector", ""),
+    ("angular_view", "AngularViewVector", ""),
+    ("time_slice", "TimeSliceVector", ""),
+    ("segment", "ReferencedSegmentNumber", ""),
 )
 """Axis, keyword and units of values with a meaning of their own."""
 
 _TIMES = (
     ("cardiac_phase", "TriggerTime", "ms"),
     ("time", "FrameReferenceTime", "ms"),
+    ("time", "TemporalPositionTimeOffset", "s"),
     ("time", "AcquisitionTime", "s"),
     ("time", "TemporalPositionIdentifier", ""),
     ("echo", "EchoNumbers", ""),
@@ -41,7 +71,15 @@ _TIMES = (
 )
 """Axis, keyword and units of values that mostly follow the clock, most telling first."""
 
-_COMPONENTS = ("magnitude", "phase", "real", "imaginary")
+_POINTERS = {
+    "EffectiveEchoTime": "echo",
+    "NominalCardiacTriggerDelayTime": "cardiac_phase",
+    "TemporalPositionIndex": "time",
+    "TemporalPositionTimeOffset": "time",
+}
+"""Axis by what a dimension index points to, where its keyword is not kept."""
+_MOST_INDICES = 4
+"""No more dimension indices are tried."""
 _SAME_VALUE = 1e-3
 """Numbers that differ less are one value (ms, s, degrees ...)."""
 _MOST_HOLES = 1 / 3
@@ -51,7 +89,8 @@ _CARDIAC_STEP = 300.0
 _HEART_BEAT = 3000.0
 """No heart beat lasts longer, ms."""
 
-Label = float | str
+_Column = tuple[tuple[str, str, str], list[int]]
+"""Axis, keyword and units; and the rank of each image's value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +146,6 @@ class _Option:
     """Whether the last axis counts ranks, because its values differ between positions."""
 
 
-def component_of(part: Slice) -> str | None:
-    """Return magnitude, phase, real or imaginary, if the header says (PS3.3 C.8.13.3.1.1, C.8.3.1.1.1)."""
-    kept = dict(part.instance.values)
-    words = [str(kept.get("ComplexImageComponent", "")), *part.instance.image_type[2:]]
-    for word in words:
-        for name in _COMPONENTS:
-            letter = name[0].upper()
-            if word in {letter, name.upper(), f"{name.upper()} MAP"} or word.startswith(f"{letter}_"):
-                return name
-    return None
-
-
 def find_axes(parts: Sequence[Slice], position: Sequence[int], dims: Mapping[str, str] | None = None) -> Layout | None:
     """Lay images out on axes and positions.
 
@@ -142,9 +169,10 @@ def find_axes(parts: Sequence[Slice], position: Sequence[int], dims: Mapping[str
         If ``dims`` does not tell them apart, or names a keyword that the headers lack.
     """
     if dims:
-        return _lay_out(_as_asked(parts, position, dims), parts, position)
-    options = [o for o in _options(parts, position) if o.holes <= _MOST_HOLES * _cells(o, position)]
-    return _lay_out(min(options, key=_merit), parts, position) if options else None
+        return _lay_out(_as_asked(Images(parts), position, dims), Images(parts), position)
+    images = Images(parts)
+    options = [o for o in _options(images, position) if o.holes <= _MOST_HOLES * _cells(o, position)]
+    return _lay_out(min(options, key=_merit), images, position) if options else None
 
 
 def _cells(option: _Option, position: Sequence[int]) -> int:
@@ -154,22 +182,32 @@ def _cells(option: _Option, position: Sequence[int]) -> int:
     return count
 
 
-def _merit(option: _Option) -> tuple[bool, bool, int, bool, bool, int, int]:
+def _merit(option: _Option) -> tuple[bool, bool, int, int, bool, bool, int, int]:
     """Order options: no last resort, complete, most meaningful, heart beats, agreeing values, most telling clock."""
     keywords = [k for _, k, _ in option.names]
     meanings = sum(k in {m for _, m, _ in _MEANINGS} for k in keywords)
     clock = next((n for n, (_, k, _) in enumerate(_TIMES) if k in keywords), -1)
+    indices = sum(k.startswith(INDEX) for k in keywords)
     last_resort, no_beats = "InstanceNumber" in keywords, "TriggerTime" not in keywords
-    return last_resort, option.holes > 0, -meanings, no_beats, option.by_rank, clock, option.holes
+    return last_resort, option.holes > 0, indices, -meanings, no_beats, option.by_rank, clock, option.holes
 
 
-def _options(parts: Sequence[Slice], position: Sequence[int]) -> list[_Option]:
-    meanings = [(name, _levels(parts, name[1])) for name in _MEANINGS]
+def _options(images: Images, position: Sequence[int]) -> list[_Option]:
+    meanings = [(name, _levels(images, name[1])) for name in _MEANINGS]
     varying = [(name, levels) for name, levels in meanings if levels and _varies_within(levels, position)]
     times = [
-        (name, levels) for name in _TIMES if (levels := _levels(parts, name[1])) and _usable(name, parts, position)
+        (name, levels) for name in _TIMES if (levels := _levels(images, name[1])) and _usable(name, images, position)
     ]
     times = [(name, levels) for name, levels in times if _varies_within(levels, position)]
+    found = _combined(varying, times, position)
+    if any(not o.holes and "InstanceNumber" not in {k for _, k, _ in o.names} for o in found):
+        return found
+    indices = [((_axis_of_index(k), k, ""), _levels(images, k)) for k in images.indices]
+    indices = [(name, levels) for name, levels in indices if levels and _varies_within(levels, position)]
+    return [*found, *_combined([*varying, *indices[:_MOST_INDICES]], times, position)] if indices else found
+
+
+def _combined(varying: list[_Column], times: list[_Column], position: Sequence[int]) -> list[_Option]:
     found = []
     for size in range(len(varying) + 1):
         for chosen in itertools.combinations(varying, size):
@@ -177,9 +215,16 @@ def _options(parts: Sequence[Slice], position: Sequence[int]) -> list[_Option]:
     return found
 
 
+def _axis_of_index(keyword: str) -> str:
+    """Return what an axis along a dimension index is called, by what the index points to."""
+    pointer = keyword.removeprefix(INDEX)
+    known = {k: name for name, k, _ in (*_MEANINGS, *_TIMES)} | _POINTERS
+    return known.get(pointer) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", pointer).lower()
+
+
 def _with_and_without_clock(
-    chosen: list[tuple[tuple[str, str, str], list[int]]],
-    times: list[tuple[tuple[str, str, str], list[int]]],
+    chosen: list[_Column],
+    times: list[_Column],
     position: Sequence[int],
 ) -> list[_Option]:
     named = {name[0] for name, _ in chosen}
@@ -192,7 +237,7 @@ def _with_and_without_clock(
     return [t for t in tries if t is not None]
 
 
-def _option(columns: list[tuple[tuple[str, str, str], list[int]]], position: Sequence[int]) -> _Option | None:
+def _option(columns: list[_Column], position: Sequence[int]) -> _Option | None:
     """Lay out by values; None if two images share a cell."""
     cells = tuple(zip(*(levels for _, levels in columns), strict=True))
     if len(set(zip(position, cells, strict=True))) < len(cells):
@@ -205,8 +250,8 @@ def _option(columns: list[tuple[tuple[str, str, str], list[int]]], position: Seq
 
 
 def _ranked(
-    chosen: list[tuple[tuple[str, str, str], list[int]]],
-    time: tuple[tuple[str, str, str], list[int]],
+    chosen: list[_Column],
+    time: _Column,
     position: Sequence[int],
 ) -> _Option | None:
     """Lay out by the rank of a clock within each position; None unless that fills the grid."""
@@ -232,40 +277,21 @@ def _varies_within(levels: list[int], position: Sequence[int]) -> bool:
     return any(first.setdefault(where, level) != level for where, level in zip(position, levels, strict=True))
 
 
-def _usable(name: tuple[str, str, str], parts: Sequence[Slice], position: Sequence[int]) -> bool:
+def _usable(name: tuple[str, str, str], images: Images, position: Sequence[int]) -> bool:
     """Whether TriggerTime is a delay within a heart beat; some makers write the time since the start there."""
     if name[1] != "TriggerTime":
         return True
     by_position: dict[int, set[float]] = defaultdict(set)
-    for where, value in zip(position, _values(parts, "TriggerTime"), strict=True):
+    for where, value in zip(position, images.values("TriggerTime"), strict=True):
         by_position[where].add(float(value or 0))
     ordered = [sorted(values) for values in by_position.values()]
     steps = (b - a for values in ordered for a, b in itertools.pairwise(values))
     return all(step < _CARDIAC_STEP for step in steps) and all(v[-1] - v[0] < _HEART_BEAT for v in ordered)
 
 
-def _values(parts: Sequence[Slice], keyword: str) -> list[Label | None]:
-    if keyword == "component":
-        return [component_of(p) for p in parts]
-    if keyword == "InstanceNumber":
-        return [p.instance.number for p in parts]
-    if keyword == "AcquisitionTime":
-        return list(past_midnight([p.instance.acquisition_time for p in parts]))
-    found = (dict(p.instance.values).get(keyword) for p in parts)
-    return [v if isinstance(v, int | float | str) else None for v in found]
-
-
-def past_midnight(times: Sequence[float | None]) -> list[float | None]:
-    """Return acquisition times, in s, so that those without a date follow each other past midnight."""
-    known = [t for t in times if t is not None]
-    if not known or max(known) >= 86400 or max(known) - min(known) < 43200:
-        return list(times)
-    return [None if t is None else t + 86400 if t < 43200 else t for t in times]
-
-
-def _levels(parts: Sequence[Slice], keyword: str) -> list[int]:
+def _levels(images: Images, keyword: str) -> list[int]:
     """Return the rank of each image's value among all values; empty if any image lacks it."""
-    values = _values(parts, keyword)
+    values = images.values(keyword)
     if any(v is None for v in values):
         return []
     ranks = {v: n for n, v in enumerate(_distinct(values))}
@@ -277,8 +303,10 @@ def _levels(parts: Sequence[Slice], keyword: str) -> list[int]:
 def _distinct(values: Sequence[Label | None]) -> list[Label]:
     known = {v for v in values if v is not None}
     if any(isinstance(v, str) for v in known):
-        order = {name: n for n, name in enumerate(_COMPONENTS)}
+        order = {name: n for n, name in enumerate(COMPONENTS)}
         return sorted(known, key=lambda v: (order.get(str(v), len(order)), str(v)))
+    if all(isinstance(v, int) for v in known):
+        return sorted(known)
     found: list[Label] = []
     for value in sorted(float(v) for v in known):
         if not found or value - float(found[-1]) > _SAME_VALUE:
@@ -291,16 +319,15 @@ def _nearest_rank(value: float, ranks: Mapping[Label, int]) -> int:
     return found if found is not None else min(ranks.items(), key=lambda item: abs(float(item[0] or 0) - value))[1]
 
 
-def _as_asked(parts: Sequence[Slice], position: Sequence[int], dims: Mapping[str, str]) -> _Option:
+def _as_asked(images: Images, position: Sequence[int], dims: Mapping[str, str]) -> _Option:
     columns = []
     units = {keyword: unit for _, keyword, unit in (*_MEANINGS, *_TIMES)}
     for name, keyword in dims.items():
-        levels = _levels(parts, keyword)
+        levels = _levels(images, keyword)
         if not levels:
-            known = sorted({k for p in parts for k, v in p.instance.values if isinstance(v, int | float)})
             raise UnsupportedSeriesError(
-                f"dims names {keyword!r} for {name}, which not every image has. They have {', '.join(known)}, "
-                "AcquisitionTime, InstanceNumber or component."
+                f"dims names {keyword!r} for {name}, which not every image has. They have "
+                f"{', '.join(images.numeric())}, AcquisitionTime, InstanceNumber or component."
             )
         columns.append(((name, keyword, units.get(keyword, "")), levels))
     option = _option(columns, position)
@@ -311,7 +338,7 @@ def _as_asked(parts: Sequence[Slice], position: Sequence[int], dims: Mapping[str
     return option
 
 
-def _lay_out(option: _Option, parts: Sequence[Slice], position: Sequence[int]) -> Layout:
+def _lay_out(option: _Option, images: Images, position: Sequence[int]) -> Layout:
     order = sorted(range(len(option.names)), key=lambda n: _rank_of(option.names[n][0]))
     count = max(position) + 1
     total = _cells(option, position)
@@ -321,7 +348,7 @@ def _lay_out(option: _Option, parts: Sequence[Slice], position: Sequence[int]) -
         for n in order:
             flat = flat * option.lengths[n] + cell[n]
         places[flat * count + where] = number
-    axes = tuple(_axis(option, n, parts) for n in order)
+    axes = tuple(_axis(option, n, images) for n in order)
     return Layout(axes, tuple(places))
 
 
@@ -329,25 +356,26 @@ def _rank_of(name: str) -> int:
     return ORDER.index(name) if name in ORDER else -1
 
 
-def _axis(option: _Option, n: int, parts: Sequence[Slice]) -> Axis:
+def _axis(option: _Option, n: int, images: Images) -> Axis:
     name, keyword, units = option.names[n]
     at_index: dict[int, list[Label | None]] = defaultdict(list)
-    for cell, value in zip(option.cells, _values(parts, keyword), strict=True):
+    for cell, value in zip(option.cells, images.values(keyword), strict=True):
         at_index[cell[n]].append(value)
     labels = [_distinct(values) for _, values in sorted(at_index.items())]
     if name == "time":
-        return Axis(name, keyword, *_seconds(option, n, parts))
-    if any(len(found) != 1 for found in labels) or (not units and keyword in {"EchoNumbers", "InstanceNumber"}):
+        return Axis(name, keyword, *_seconds(option, n, images))
+    ranks = keyword.startswith(INDEX) or (not units and keyword in {"EchoNumbers", "InstanceNumber"})
+    if ranks or any(len(found) != 1 for found in labels):
         return Axis(name, keyword, tuple(float(k) for k in range(len(labels))))
     return Axis(name, keyword, tuple(found[0] for found in labels), units)
 
 
-def _seconds(option: _Option, n: int, parts: Sequence[Slice]) -> tuple[tuple[Label, ...], str]:
+def _seconds(option: _Option, n: int, images: Images) -> tuple[tuple[Label, ...], str]:
     """Return time in s since the first where all positions agree on it, else ranks without units."""
     scales = {"ms": 1e-3, "s": 1.0}
     asked = [(option.names[n][1], scales[option.names[n][2]])] if option.names[n][2] in scales else []
     for keyword, scale in (*asked, ("FrameReferenceTime", 1e-3), ("AcquisitionTime", 1.0)):
-        values = _values(parts, keyword)
+        values = images.values(keyword)
         at_index: dict[int, list[Label | None]] = defaultdict(list)
         for cell, value in zip(option.cells, values, strict=True):
             at_index[cell[n]].append(value)

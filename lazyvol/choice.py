@@ -22,6 +22,7 @@ from lazyvol.errors import (
     finding,
 )
 from lazyvol.frames import FrameSource, FrameTable, read_frames
+from lazyvol.media import is_index
 from lazyvol.records import Skipped, Slice
 from lazyvol.scan import Scan, Source, is_folder, scan_headers
 from lazyvol.series import Series, group_series
@@ -109,7 +110,7 @@ def scan_source(source: Source, siblings: bool) -> Scan:
         scan = scan_headers(source)
     elif os.path.isfile(os.path.join(source, "zarr.json")):
         raise NoImagesError(f"{os.fspath(source)} is a Zarr store, not DICOM. open_zarr opens it.")
-    elif not is_folder(os.fspath(source)):
+    elif not is_folder(os.fspath(source)) and not is_index(os.fspath(source)):
         scan = _scan_one(os.fspath(source), siblings)
     else:
         scan = scan_headers(source)
@@ -126,10 +127,10 @@ def _scan_one(path: str, siblings: bool) -> Scan:
     if scan.skipped:
         raise DicomReadError(f"{path}: {scan.skipped[0].reason}. Give a DICOM image, or the folder of a series.")
     alone = scan.instances[0]
-    if alone.missing_bytes and not siblings:
-        raise PixelReadError(
-            f"{path} is cut short: {alone.missing_bytes} bytes of pixels are missing. Copy the file again."
-        )
+    if alone.short_frames and not siblings:
+        lacking = f"{alone.missing_bytes} bytes of pixels are missing" if alone.missing_bytes else "pixels are missing"
+        many = f" of {len(alone.short_frames)} of its {len(alone.frames)} frames" if len(alone.frames) > 1 else ""
+        raise PixelReadError(f"{path} is cut short: {lacking}{many}. Copy the file again.")
     if not siblings:
         return scan
     around = scan_headers(os.path.dirname(path) or ".", recursive=False)
@@ -177,7 +178,8 @@ def require_readable(stack: Stack) -> None:
     first = stack.slices[0].instance
     if stack.refusal:
         raise UnsupportedSeriesError(f"the series of {first.path} does not open: {stack.refusal}.")
-    for syntax in {s.instance.pixels.transfer_syntax_uid for s in stack.slices if s.frame.length is None}:
+    encoded = (s for s in stack.slices if s.frame.length is None or not s.instance.pixels.is_native)
+    for syntax in {s.instance.pixels.transfer_syntax_uid for s in encoded}:
         why = missing_decoder(syntax)
         if why:
             path = next(s.instance.path for s in stack.slices if s.instance.pixels.transfer_syntax_uid == syntax)
@@ -211,17 +213,24 @@ def absolute_path(path: str) -> str:
     return path if "://" in path or path.startswith("dataset[") else os.path.abspath(path)
 
 
-def frame_source(part: Slice, root: str) -> FrameSource:
-    """Return where the frame of a slice lies, its file in the folder ``root`` if that is given."""
+def frame_source(part: Slice, root: str, window: tuple[int, int, int] | None = None) -> FrameSource:
+    """Return where the frame of a slice lies, its file in the folder ``root`` if that is given.
+
+    A window of first row, first column and number of columns is that part of the image.
+    """
     instance, frame = part.instance, part.frame
+    tile = (*frame.corner, instance.tile[1] if instance.tile else 0)
+    row, column, columns = tile if window is None else window
     return FrameSource(
         name=os.path.basename(instance.path) if root else absolute_path(instance.path),
         index=frame.index,
-        count=len(instance.frames),
+        count=1 if instance.tile else len(instance.frames),
         offset=frame.offset,
         length=frame.length,
         pixels=instance.pixels,
         slope=frame.slope,
         intercept=frame.intercept,
         content=instance.content,
+        corner=(row, column),
+        columns=columns,
     )

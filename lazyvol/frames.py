@@ -28,6 +28,10 @@ __all__ = ["FrameSource", "FrameTable", "read_frames"]
 Indices = npt.NDArray[np.intp]
 Pixels = npt.NDArray[Any]
 
+_NO_TABLE = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
+"""An empty basic offset table (DICOM PS3.5 A.4)."""
+_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+"""The end of a pixel element (DICOM PS3.5 A.4)."""
 _READ_THROUGH = 4096
 """Rows whose gap in the file is at most so many bytes are read in one go."""
 
@@ -62,6 +66,12 @@ class FrameSource:
 
     content: bytes | None = field(default=None, repr=False)
     """The whole file, if it is not on disk."""
+
+    corner: tuple[int, int] = (0, 0)
+    """Row and column of its first pixel in the stored image, for a tile of a mosaic."""
+
+    columns: int = 0
+    """Columns of a tile; 0 for a whole image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +122,63 @@ def read_frames(table: FrameTable, which: Sequence[int] | Indices, rows: Indices
     out = np.empty((len(which), len(rows), len(columns)), np.dtype(table.dtype))
     if not out.size:
         return out
+    sheets = _Sheets()
     for n, frame in enumerate(which):
         if frame < 0:
             out[n] = table.fill_value
             continue
         source, path = table.sources[frame], table.path(int(frame))
-        stored = _read_stored(source, path, rows)
-        if not _is_whole(columns, source.pixels.columns):
-            stored = stored[:, columns]
-        _rescale(stored, source, path, out[n])
+        target: Pixels = out[n]
+        wanted = rows, columns
+        if source.columns:
+            wanted, cells = _within(source, rows, columns)
+            if cells is not None:
+                out[n] = table.fill_value
+                target = np.empty((len(wanted[0]), len(wanted[1])), out.dtype)
+        if target.size:
+            stored = _read_stored(source, path, wanted[0], sheets)
+            if not _is_whole(wanted[1], source.pixels.columns):
+                stored = stored[:, wanted[1]]
+            _rescale(stored, source, path, target)
+        if source.columns and cells is not None:
+            out[n][cells] = target
     return out
+
+
+def _within(source: FrameSource, rows: Indices, columns: Indices) -> tuple[tuple[Indices, Indices], Any]:
+    """Return rows and columns of the stored image, and where they belong if some lie outside of it."""
+    down, across = rows + source.corner[0], columns + source.corner[1]
+    inside = [(v >= 0) & (v < n) for v, n in ((down, source.pixels.rows), (across, source.pixels.columns))]
+    if inside[0].all() and inside[1].all():
+        return (down, across), None
+    return (down[inside[0]], across[inside[1]]), np.ix_(*inside)
+
+
+class _Sheets:
+    """The last image that was decoded, for the tiles that follow it on its sheet."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, int] | None = None
+        self._image: Pixels | None = None
+
+    def decoded(self, source: FrameSource, path: str) -> Pixels:
+        """Return a decoded image, from memory if it was decoded last."""
+        if self._image is None or self._key != (path, source.index):
+            self._key, self._image = (path, source.index), _decode(source, path)
+        return self._image
 
 
 def _is_whole(indices: Indices, length: int) -> bool:
     return len(indices) == length and bool((indices == np.arange(length)).all())
 
 
-def _read_stored(source: FrameSource, path: str, rows: Indices) -> Pixels:
+def _read_stored(source: FrameSource, path: str, rows: Indices, sheets: _Sheets) -> Pixels:
     """Return stored numbers of whole rows, sign extended and without unused bits."""
     try:
-        if source.length is None:
-            return _decode(source, path)[rows]
+        if source.length is None or not source.pixels.is_native:
+            return sheets.decoded(source, path)[rows]
+        if source.pixels.bits_allocated == 1:
+            return _read_bits(source, path, rows)
         return _only_stored_bits(_read_rows(source, path, rows), source.pixels)
     except PixelReadError:
         raise
@@ -167,6 +213,20 @@ def _read_rows(source: FrameSource, path: str, rows: Indices) -> Pixels:
     return stored
 
 
+def _read_bits(source: FrameSource, path: str, rows: Indices) -> Pixels:
+    """Return rows of a 1-bit frame, whose first bit need not begin a byte (DICOM PS3.5 8.1.1, annex D)."""
+    pixels = source.pixels
+    assert source.offset is not None
+    first = source.index * pixels.frame_bits % 8
+    low, high = int(rows.min()) * pixels.columns + first, (int(rows.max()) + 1) * pixels.columns + first
+    packed = np.empty(-(-high // 8) - low // 8, np.uint8)
+    with _reader(source, path) as read_into:
+        if read_into(memoryview(packed.data), source.offset + low // 8) < packed.size:
+            raise _short(source, path)
+    bits = np.unpackbits(packed, bitorder="little")[low % 8 : low % 8 + high - low]
+    return np.asarray(bits.reshape(-1, pixels.columns)[rows - rows.min()])
+
+
 def _short(source: FrameSource, path: str) -> PixelReadError:
     whole = source.pixels.frame_bytes
     return PixelReadError(
@@ -184,12 +244,16 @@ def _runs(rows: Indices, most: int) -> Iterator[tuple[int, Indices]]:
 
 def _stored_dtype(pixels: PixelFormat) -> np.dtype[Any]:
     order = "<" if pixels.little_endian else ">"
+    if pixels.element != "PixelData":
+        return np.dtype(f"{order}f{pixels.bits_allocated // 8}")
     return np.dtype(f"{order}{'ui'[pixels.pixel_representation]}{pixels.bits_allocated // 8}")
 
 
 def _only_stored_bits(stored: Pixels, pixels: PixelFormat) -> Pixels:
     """Shift out what is not part of the value; a shift back extends the sign (DICOM PS3.5 8.1.1)."""
     native = stored if stored.dtype.isnative else stored.astype(stored.dtype.newbyteorder("="))
+    if native.dtype.kind == "f":
+        return native
     unused = pixels.bits_allocated - pixels.bits_stored
     if unused:
         np.left_shift(native, unused, out=native)
@@ -249,7 +313,7 @@ def _decode(source: FrameSource, path: str) -> Pixels:
         "pixel_representation": pixels.pixel_representation,
         "bits_allocated": pixels.bits_allocated,
         "bits_stored": pixels.bits_stored,
-        "number_of_frames": source.count,
+        "number_of_frames": source.count if source.length is None else 1,
         "planar_configuration": pixels.planar_configuration,
         "pixel_keyword": pixels.element,
         "pixel_vr": pixels.vr,
@@ -257,14 +321,35 @@ def _decode(source: FrameSource, path: str) -> Pixels:
     decoder, plugin = decoder_of(pixels.transfer_syntax_uid), plugin_of(pixels.transfer_syntax_uid)
     with _open(source, path) as file:
         stream: Any = file
+        index = source.index
         if source.offset is None:
             stream = pydicom.dcmread(file, force=True)[pixels.element].value
-        else:
+        elif source.length is None:
             file.seek(source.offset)
-        values, _ = decoder.as_array(stream, index=source.index, raw=True, decoding_plugin=plugin, **options)
+        else:
+            stream, index = _items(source, path), 0
+        values, _ = decoder.as_array(stream, index=index, raw=True, decoding_plugin=plugin, **options)
     if values.shape[:2] != (pixels.rows, pixels.columns):
         raise PixelReadError(f"frame {source.index} of {path} decodes to shape {values.shape}, not as its header says.")
     return values
+
+
+def _items(source: FrameSource, path: str) -> bytes:
+    """Return the fragments of one frame as a pixel element of its own, with an empty offset table."""
+    assert source.offset is not None
+    assert source.length is not None
+    if not source.length:
+        raise PixelReadError(
+            f"{path} is cut short: it does not hold frame {source.index}. Copy the file again, or leave the frame out."
+        )
+    items = np.empty(source.length, np.uint8)
+    with _reader(source, path) as read_into:
+        if read_into(memoryview(items.data), source.offset) < source.length:
+            raise _short(source, path)
+    encapsulated = _NO_TABLE + items.tobytes()
+    whole = source.pixels.frame_bytes
+    alike = whole <= len(encapsulated) <= whole + 1  # pydicom would take it for an uncompressed frame, and warn
+    return encapsulated + _END if alike else encapsulated
 
 
 def _open(source: FrameSource, path: str) -> Any:
@@ -284,6 +369,8 @@ def _rescale(stored: Pixels, source: FrameSource, path: str, out: Pixels) -> Non
             f"frame {source.index} of {path} has slope {slope:g} and intercept {intercept:g}, which {out.dtype} cannot "
             'hold. Open the series without dtype, or with dtype="float32".'
         )
+    if stored.dtype.kind == "f":
+        raise PixelRangeError(f'{path} holds floating-point numbers; open it without dtype, or with dtype="float32".')
     _require_fits(stored, source, path, out.dtype)
     # Arithmetic modulo 2**bits is exact, because the results are known to fit.
     out[...] = stored.astype(out.dtype, copy=False)

@@ -150,8 +150,8 @@ class Geometry:
 
     @property
     def orientation(self) -> str:
-        """Patient direction that x, y and z grow towards, e.g. ``LPS``; empty where unknown."""
-        if not self.is_known:
+        """Patient direction that x, y and z grow towards, e.g. ``LPS``; empty where unknown, or not the patient's."""
+        if not self.is_known or self.convention != "LPS":
             return ""
         letters = self.axis_letters
         return letters.x + letters.y + letters.z

@@ -159,12 +159,13 @@ def _geometry(parts: Sequence[Slice], orientation: Array, line: Line, gaps: Gaps
         (line.direction, y, x),  # type: ignore[arg-type]  # three numbers each
         () if regular else line.along,
         _frame_of_reference(parts),
+        first.instance.convention,
     )
 
 
 def _one_slice(part: Slice, orientation: Array) -> Grid:
     """One slice has no step: SpacingBetweenSlices, else SliceThickness as a guess, else unknown."""
-    values = dict(part.instance.values)
+    values = part.values
     between, thickness = (values.get(k) for k in ("SpacingBetweenSlices", "SliceThickness"))
     step, findings = np.nan, []
     if isinstance(between, float) and between > 0:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lazyvol.axes import past_midnight
 from lazyvol.convention import COORDINATE, geometry_of
 from lazyvol.errors import GeometryError
 from lazyvol.geometry import Geometry
+from lazyvol.images import past_midnight
 from lazyvol.scan import read_instance
 
 __all__ = ["join_series"]

@@ -5,7 +5,23 @@ What is kept is an allow-list: no identifier, no date and no free text is on it.
 
 from __future__ import annotations
 
-__all__ = ["BINARY", "INTEGERS", "NUMBERS", "STORED", "TAGS", "UNITS", "WANTED", "WORDS"]
+__all__ = [
+    "BINARY",
+    "FRAME_NUMBERS",
+    "FRAME_WORDS",
+    "GROUP_BINARY",
+    "HIDDEN",
+    "INDEX",
+    "INTEGERS",
+    "KEYWORDS",
+    "NUMBERS",
+    "STORED",
+    "TAGS",
+    "UNITS",
+    "VECTORS",
+    "WANTED",
+    "WORDS",
+]
 
 NUMBERS = {
     "AcquisitionNumber": 0x00200012,
@@ -55,6 +71,43 @@ INTEGERS = frozenset(
 BINARY = {"DiffusionBValue": "d", "NominalPercentageOfCardiacPhase": "f", "NominalPercentageOfRespiratoryPhase": "f"}
 """Those of `NUMBERS` that are binary (VR FD or FL), with their struct code."""
 
+GROUP_BINARY = {
+    **BINARY,
+    "AcquisitionNumber": "H",
+    "DimensionIndexValues": "I",
+    "EchoTime": "d",
+    "Exposure": "d",
+    "ExposureTime": "d",
+    "ImageOrientationVolume": "d",
+    "ImagePositionVolume": "d",
+    "InversionTime": "d",
+    "RealWorldValueIntercept": "d",
+    "RealWorldValueSlope": "d",
+    "ReferencedSegmentNumber": "H",
+    "TemporalPositionIdentifier": "I",
+    "TemporalPositionTimeOffset": "d",
+    "TriggerTime": "d",
+    "XRayTubeCurrent": "d",
+}
+"""Numbers that are binary in functional groups (VR FD, FL, UL or US), with their struct code."""
+
+FRAME_NUMBERS = (
+    "RealWorldValueIntercept",
+    "RealWorldValueSlope",
+    "ReferencedSegmentNumber",
+    "TemporalPositionTimeOffset",
+)
+"""Numbers kept of functional groups only."""
+
+FRAME_WORDS = ("LUTLabel", "MeasurementUnits", "Quantity", "StackID")
+"""Words kept of functional groups only."""
+
+INDEX = "DimensionIndex:"
+"""What the keyword of a dimension index begins with among the values of a frame; its pointer's keyword follows."""
+
+HIDDEN = frozenset({*FRAME_NUMBERS, *FRAME_WORDS, "DimensionIndexValues"})
+"""Values that place a frame, or say what its numbers mean; they are no coordinates."""
+
 UNITS = {
     "ActualFrameDuration": "ms",
     "DataCollectionDiameter": "mm",
@@ -87,6 +140,8 @@ WORDS = {
     "ComplexImageComponent": 0x00089208,
     "ConvolutionKernel": 0x00181210,
     "DecayCorrection": 0x00541102,
+    "DoseType": 0x30040004,
+    "DoseUnits": 0x30040002,
     "FilterType": 0x00181160,
     "ImageType": 0x00080008,
     "LossyImageCompression": 0x00282110,
@@ -96,11 +151,26 @@ WORDS = {
     "PatientPosition": 0x00185100,
     "RescaleType": 0x00281054,
     "ScanningSequence": 0x00180020,
+    "SegmentationFractionalType": 0x00620010,
+    "SegmentationType": 0x00620001,
     "SequenceVariant": 0x00180021,
     "Units": 0x00541001,
     "WindowCenterWidthExplanation": 0x00281055,
 }
 """Words kept of each header, by keyword, as `NUMBERS`."""
+
+VECTORS = {
+    "EnergyWindowVector": 0x00540010,
+    "DetectorVector": 0x00540020,
+    "PhaseVector": 0x00540030,
+    "RotationVector": 0x00540050,
+    "RRIntervalVector": 0x00540060,
+    "TimeSlotVector": 0x00540070,
+    "AngularViewVector": 0x00540090,
+    "TimeSliceVector": 0x00540100,
+    "SliceVector": 0x00540080,
+}
+"""Vectors with a number for each frame of a nuclear medicine file (PS3.3 C.8.4.8), in the order of the axes."""
 
 STORED = {"PixelPaddingValue": 0x00280120, "PixelPaddingRangeLimit": 0x00280121}
 """Stored numbers (US or SS as PixelRepresentation says) kept of each header."""
@@ -111,18 +181,26 @@ OTHERS = {
     "AcquisitionTime": 0x00080032,
     "BitsAllocated": 0x00280100,
     "BitsStored": 0x00280101,
+    "CineRate": 0x00180040,
     "Columns": 0x00280011,
+    "DoseGridScaling": 0x3004000E,
+    "FrameIncrementPointer": 0x00280009,
     "FrameOfReferenceUID": 0x00200052,
+    "FrameTime": 0x00181063,
+    "FrameTimeVector": 0x00181065,
+    "GridFrameOffsetVector": 0x3004000C,
     "HighBit": 0x00280102,
     "ImageOrientationPatient": 0x00200037,
     "ImagePositionPatient": 0x00200032,
     "InstanceNumber": 0x00200013,
+    "MaximumFractionalValue": 0x0062000E,
     "ModalityLUTSequence": 0x00283000,
     "NumberOfFrames": 0x00280008,
     "PhotometricInterpretation": 0x00280004,
     "PixelRepresentation": 0x00280103,
     "PixelSpacing": 0x00280030,
     "PlanarConfiguration": 0x00280006,
+    "RecommendedDisplayFrameRate": 0x00082144,
     "RescaleIntercept": 0x00281052,
     "RescaleSlope": 0x00281053,
     "Rows": 0x00280010,
@@ -132,7 +210,10 @@ OTHERS = {
     "SeriesInstanceUID": 0x0020000E,
     "SeriesNumber": 0x00200011,
     "StudyInstanceUID": 0x0020000D,
+    "VolumeFrameOfReferenceUID": 0x00209312,
 }
-TAGS = NUMBERS | WORDS | STORED | OTHERS
+TAGS = NUMBERS | WORDS | STORED | VECTORS | OTHERS
+KEYWORDS = {tag: keyword for keyword, tag in TAGS.items()}
+"""Keyword of each of these tags."""
 WANTED = frozenset(TAGS.values())
 """Tags of the elements that an Instance is made of."""

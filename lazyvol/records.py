@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Frame", "Instance", "PixelFormat", "Skipped", "Slice", "Value", "Vector"]
+__all__ = ["NATIVE", "Frame", "FrameSet", "Instance", "PixelFormat", "Segment", "Skipped", "Slice", "Value", "Vector"]
 
 Vector = tuple[float, float, float]
 Value = str | float | int | tuple[str, ...] | tuple[float, ...]
+
+
+NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
+"""Transfer syntaxes of uncompressed pixels, other than deflated ones (DICOM PS3.5 annex A)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,19 @@ class PixelFormat:
     """Byte order of uncompressed pixels."""
 
     @property
+    def frame_bits(self) -> int:
+        """Length of one uncompressed frame, bits."""
+        return self.rows * self.columns * self.samples_per_pixel * self.bits_allocated
+
+    @property
     def frame_bytes(self) -> int:
-        """Length of one uncompressed frame of whole bytes."""
-        return self.rows * self.columns * self.samples_per_pixel * self.bits_allocated // 8
+        """Bytes that one uncompressed frame takes up, the last of them perhaps in part."""
+        return -(-self.frame_bits // 8)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether frames lie in the file one after the other, uncompressed."""
+        return self.transfer_syntax_uid in NATIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +108,60 @@ class Frame:
     length: int | None = None
     """Bytes of it that the file holds, fewer than a frame if it is cut short; None where a decoder finds them."""
 
-    axes: tuple[tuple[str, float | str], ...] = ()
-    """Values that tell frames at one position apart, by DICOM keyword."""
+    values: tuple[tuple[str, Value], ...] = ()
+    """Protocol values by DICOM keyword that differ between the frames of its file."""
+
+    acquisition_time: float | None = None
+    """When it was acquired, as that of `Instance`; None where its own is not known."""
+
+    corner: tuple[int, int] = (0, 0)
+    """Row and column of its first pixel in the stored image, for a tile of a mosaic."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSet:
+    """What a header says of the frames of a file, apart from where their pixels lie."""
+
+    frames: tuple[Frame, ...]
+    """The frames in file order."""
+
+    values: tuple[tuple[str, Value], ...] = ()
+    """Protocol values by DICOM keyword that all frames share."""
+
+    malformed: tuple[tuple[str, str], ...] = ()
+    """As those of `Instance`."""
+
+    notes: tuple[tuple[str, str], ...] = ()
+    """As those of `Instance`."""
+
+    tile: tuple[int, int] | None = None
+    """As that of `Instance`."""
+
+    convention: str = "LPS"
+    """As that of `Instance`."""
+
+    refusal: str = ""
+    """As that of `Instance`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one value or layer of a segmentation stands for (DICOM PS3.3 C.8.20.4)."""
+
+    number: int
+    """SegmentNumber."""
+
+    label: str = ""
+    """SegmentLabel."""
+
+    category: str = ""
+    """Meaning of its property category, e.g. ``Anatomical Structure``."""
+
+    type: str = ""
+    """Meaning of its property type, e.g. ``Liver``."""
+
+    colour: str = ""
+    """Recommended colour, ``#rrggbb`` (sRGB); empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +228,44 @@ class Instance:
     content: bytes | None = field(default=None, repr=False)
     """The whole file, for a dataset that has none on disk."""
 
+    tile: tuple[int, int] | None = None
+    """Rows and columns of each frame, if the frames are tiles of a mosaic; else those of the stored image."""
+
+    segments: tuple[Segment, ...] = ()
+    """What a segmentation holds."""
+
+    convention: str = "LPS"
+    """What positions refer to: the patient, or ``volume`` for a frame of reference of the file's own."""
+
+    notes: tuple[tuple[str, str], ...] = ()
+    """Code of a finding and its words, for what is odd about this file."""
+
+    refusal: str = ""
+    """Why its frames cannot be placed; empty if they can."""
+
     @property
     def rows(self) -> int:
         """Number of rows of each frame."""
-        return self.pixels.rows
+        return self.tile[0] if self.tile else self.pixels.rows
 
     @property
     def columns(self) -> int:
         """Number of columns of each frame."""
-        return self.pixels.columns
+        return self.tile[1] if self.tile else self.pixels.columns
 
     @property
     def missing_bytes(self) -> int:
-        """How many bytes of pixels the file lacks; 0 where that cannot be told."""
+        """How many bytes of uncompressed pixels the file lacks; 0 where that cannot be told."""
         whole = self.pixels.frame_bytes
+        if not self.pixels.is_native or self.tile:
+            return 0
         return sum(whole - f.length for f in self.frames if f.length is not None)
+
+    @property
+    def short_frames(self) -> tuple[int, ...]:
+        """Numbers of the frames, from 0, that the file does not hold whole, as far as that can be told."""
+        whole = self.pixels.frame_bytes if self.pixels.is_native else 1
+        return tuple(f.index for f in self.frames if f.length is not None and f.length < whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +277,31 @@ class Slice:
 
     frame: Frame
     """Which frame of the file."""
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """Protocol values by DICOM keyword."""
+        return dict(self.instance.values) | dict(self.frame.values)
+
+    @property
+    def acquisition_time(self) -> float | None:
+        """When it was acquired, in s; only differences mean anything."""
+        own = self.frame.acquisition_time
+        return self.instance.acquisition_time if own is None else own
+
+    @property
+    def number(self) -> int | None:
+        """InstanceNumber: that of the image it was converted from, else that of its file."""
+        own = dict(self.frame.values).get("InstanceNumber")
+        return own if isinstance(own, int) else self.instance.number
+
+    @property
+    def image_type(self) -> tuple[str, ...]:
+        """ImageType, or FrameType in a file that has one for each frame."""
+        own = dict(self.frame.values).get("ImageType")
+        if isinstance(own, str):
+            return (own,)
+        return tuple(map(str, own)) if isinstance(own, tuple) else self.instance.image_type
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any
 
 import fsspec
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_partial
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from lazyvol.elements import Elements, HeaderError, instance_from_elements
 from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
-from lazyvol.keywords import WANTED
+from lazyvol.header import PIXELS, instance_of_file, require_dicom
+from lazyvol.media import files_of_index, is_index
 from lazyvol.records import Instance, Skipped
+from lazyvol.typed import HeaderError
 
 __all__ = ["Scan", "Source", "is_folder", "read_header", "read_instance", "scan_headers"]
 
@@ -33,12 +33,8 @@ Path = str | os.PathLike[str]
 Source = Path | Iterable[Path] | Iterable[Dataset]
 """A folder, a file or a URL; a list of files; or a list of pydicom datasets."""
 
-_PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
-_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _ZARR = {"zarr.json", ".zgroup", ".zarray"}
 """Files that make a folder a Zarr store, which holds no DICOM."""
-_LONG_VRS = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
-_UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,8 @@ def scan_headers(source: Source, *, recursive: bool = True) -> Scan:
     Parameters
     ----------
     source
-        A folder, a file, a URL that fsspec knows, a list of these, or a list of pydicom datasets.
+        A folder, a file, a URL that fsspec knows, a list of these, or a list of pydicom datasets. A
+        DICOMDIR stands for the files that it lists.
     recursive
         Whether folders inside a folder are searched too.
 
@@ -83,6 +80,10 @@ def scan_headers(source: Source, *, recursive: bool = True) -> Scan:
     """
     instances: list[Instance] = []
     skipped: list[Skipped] = []
+    if isinstance(source, str | os.PathLike) and is_index(os.fspath(source)):
+        source, skipped = files_of_index(os.fspath(source))
+        if not source:
+            return Scan((), tuple(skipped))
     entries = list(_entries(source, recursive))
     if not entries:
         raise NoImagesError(f"{_name_of(source)} holds no file. Give a folder of DICOM files, or a list of them.")
@@ -100,9 +101,7 @@ def read_instance(path: str, content: bytes | None = None) -> Instance:
     """Return the Instance of one file, or of the ``content`` of one; raise `HeaderError` with the reason if none."""
     try:
         with _open(path, content) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            elements = _read_elements(file)
+            instance = instance_of_file(file, path)
             modified = _modified(path, file) if content is None else 0
     except HeaderError:
         raise
@@ -110,7 +109,7 @@ def read_instance(path: str, content: bytes | None = None) -> Instance:
         raise HeaderError(f"cannot be opened: {error.strerror or type(error).__name__}", damaged=True) from error
     except Exception as error:  # whatever a broken header makes of a parser
         raise HeaderError(f"its header cannot be read: {type(error).__name__}", damaged=True) from error
-    return replace(instance_from_elements(elements, path=path, size=size), content=content, modified=modified)
+    return replace(instance, content=content, modified=modified)
 
 
 def _modified(path: str, file: Any) -> int:
@@ -153,7 +152,7 @@ def read_header(path: Path) -> pydicom.Dataset:
         raise DicomReadError(f"{name} is a folder; read_header wants one file. scan_headers reads a folder.")
     try:
         with _open(name, None) as file:
-            _require_dicom(file)
+            require_dicom(file)
             return pydicom.dcmread(file, stop_before_pixels=True, force=True)
     except HeaderError as error:
         raise DicomReadError(f"{name}: {error}. Give a DICOM file.") from error
@@ -256,89 +255,6 @@ def _open(path: str, content: bytes | None) -> Any:
     return os.fdopen(file, "rb")
 
 
-def _require_dicom(file: BinaryIO) -> None:
-    """Raise unless the file has the DICOM marker, or begins as a data set without one does."""
-    head = file.read(140)
-    file.seek(0)
-    if not head:
-        raise HeaderError("it is empty")
-    if head[128:132] == b"DICM":
-        return
-    group, vr = head[:2], head[4:6]
-    explicit = vr.isalpha() and vr.isupper()
-    implicit = len(head) >= 8 and int.from_bytes(head[4:8], "little") < 1024
-    if group not in (b"\x02\x00", b"\x08\x00", b"\x00\x08") or not (explicit or implicit):
-        raise HeaderError("not DICOM: no DICM marker at byte 128 and no data element at the start")
-
-
-def _read_elements(file: BinaryIO) -> Elements:
-    """Find the elements before the pixels, and where the pixels begin."""
-    _require_dicom(file)
-    stopped: list[tuple[int, str | None, int]] = []
-
-    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
-        if tag in _PIXELS:
-            stopped.append((int(tag), vr, length))
-        return tag in _PIXELS
-
-    dataset = read_partial(file, stop_when=at_pixels, force=True)
-    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
-    implicit, little = dataset.original_encoding
-    if not syntax:
-        syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        syntax = syntax if little else ExplicitVRBigEndian
-    sop_class = _text_of(dataset, 0x00080016) or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    if sop_class == _MEDIA_STORAGE_DIRECTORY or "DirectoryRecordSequence" in dataset:
-        raise HeaderError("a DICOMDIR: an index of other files, without pixels")
-    if not stopped:
-        raise _no_pixels(dataset, sop_class)
-    tag, vr, length = stopped[0]
-    header_end = file.tell()
-    long_form = not implicit and vr in _LONG_VRS
-    deflated = UID(syntax).is_deflated
-    return Elements(
-        values=_raw_values(dataset),
-        little_endian=bool(little),
-        transfer_syntax_uid=str(syntax),
-        pixel_element=_PIXELS[tag],
-        pixel_offset=None if deflated else header_end + (12 if long_form else 8),
-        pixel_length=None if length == _UNDEFINED_LENGTH else length,
-        pixel_vr=vr if vr in {"OB", "OW"} else "OW",
-        description=_description(dataset),
-        fallback_uid=str(dataset.file_meta.get("MediaStorageSOPInstanceUID", "")),
-    )
-
-
-def _raw_values(dataset: Dataset) -> dict[int, bytes]:
-    """Return the undecoded value of each wanted element; empty for a sequence."""
-    found = ((int(tag), element.value) for tag, element in dataset.items() if tag in WANTED)
-    return {tag: value if isinstance(value, bytes) else b"" for tag, value in found}
-
-
-def _description(dataset: Dataset) -> str:
-    raw = getattr(dataset.get_item(0x0008103E), "value", None)
-    if isinstance(raw, bytes) and raw.isascii() and b"\x1b" not in raw:
-        return raw.decode().strip(" \0")
-    return str(dataset.get("SeriesDescription", "") or "")
-
-
-def _no_pixels(dataset: Dataset, sop_class: str) -> HeaderError:
-    if not sop_class:
-        return HeaderError("not DICOM, or cut short: no SOPClassUID and no pixels", damaged=True)
-    kind = UID(sop_class).name
-    if 0x00280010 in dataset:
-        return HeaderError(f"cut short: a {kind} whose header ends before its pixels", damaged=True)
-    return HeaderError(f"no pixels: {kind}", damaged="Image Storage" in kind)
-
-
-def _text_of(dataset: Dataset, tag: int) -> str:
-    raw = dataset.get_item(tag)
-    value = getattr(raw, "value", None)
-    if isinstance(value, bytes):
-        return value.decode("ascii", "replace").strip(" \0")
-    return str(value) if value else ""
-
-
 def _with_digests(instances: list[Instance]) -> Iterator[Instance]:
     """Add the digest of the header to Instances whose UID occurs more than once."""
     times = Counter(i.uid for i in instances)
@@ -368,7 +284,7 @@ def _encode(dataset: Dataset, n: int) -> bytes:
         syntax = ImplicitVRLittleEndian if implicit and little is not False else syntax
     copy = Dataset()
     copy.update(dataset)
-    for tag in filter(dataset.__contains__, _PIXELS):  # writing settles the VR of an element, and this one is not ours
+    for tag in filter(dataset.__contains__, PIXELS):  # writing settles the VR of an element, and this one is not ours
         copy.add_new(tag, dataset[tag].VR, dataset[tag].value)
     copy.file_meta = FileMetaDataset()
     copy.file_meta.TransferSyntaxUID = UID(syntax)

@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 
 from lazyvol.errors import Finding, finding
 from lazyvol.grid import GAP_CODES
+from lazyvol.layers import is_labelled, is_layered, make_layers, with_planes_between
 from lazyvol.records import Instance, Slice
-from lazyvol.stacks import Rules, Stack, has_position, make_stack, paths_of
+from lazyvol.stacks import Rules, Stack, has_position, make_stack, paths_of, refusal_of
 
 __all__ = ["Series", "group_series"]
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """UID, or its beginning, of the Secondary Capture classes (DICOM PS3.4 table B.5-1)."""
-_SOFT_TAGS = ("ImageType", "ConvolutionKernel", "FilterType", "AcquisitionNumber", "FrameOfReferenceUID")
+_SOFT_TAGS = ("StackID", "ImageType", "ConvolutionKernel", "FilterType", "AcquisitionNumber", "FrameOfReferenceUID")
 """Values that part a stack only where each part is then a grid without gaps."""
 
 
@@ -77,7 +78,7 @@ def group_series(instances: Iterable[Instance], rules: Rules | None = None) -> t
 
 def _make_series(uid: str, members: list[Instance], rules: Rules) -> Series:
     kept, findings = _without_copies(sorted(members, key=lambda i: (i.uid, i.digest, i.path)))
-    findings += [*_malformed_findings(kept), *_truncated_findings(kept)]
+    findings += [*_malformed_findings(kept), *_truncated_findings(kept), *_noted_findings(kept)]
     stacks = [s for part in _split(kept, rules) for s in _make_stacks(uid, part, tuple(findings), rules)]
     stacks.sort(key=lambda s: (_is_beside(s.slices[0]), -len(s.slices), min(p.instance.uid for p in s.slices)))
     if len(stacks) > 1:
@@ -129,37 +130,64 @@ def _malformed_findings(members: list[Instance]) -> list[Finding]:
 
 
 def _truncated_findings(members: list[Instance]) -> list[Finding]:
-    short = [i for i in members if i.missing_bytes]
+    short = [i for i in members if i.short_frames]
     if not short:
         return []
+    first = short[0]
+    what = (
+        f"by {first.missing_bytes} bytes of pixels"
+        if len(first.frames) == 1
+        else f"which lacks all or part of {len(first.short_frames)} of {len(first.frames)} frames"
+    )
     message = (
-        f"{len(short)} of {len(members)} files are cut short, the first by {short[0].missing_bytes} bytes of pixels; "
-        "their slices raise an error when they are read. Copy the files again."
+        f"{len(short)} of {len(members)} files are cut short, the first {what}; their slices raise an error when they "
+        "are read. Copy the files again."
     )
     return [finding("pixels-truncated", message, files=paths_of(short), values=(len(short),))]
 
 
+def _noted_findings(members: list[Instance]) -> list[Finding]:
+    """Return what is odd about single files, one finding for each code."""
+    counts, tables = (_noted(members, code) for code in ("frame-count-wrong", "offset-table-wrong"))
+    findings = []
+    if counts:
+        message, files = counts
+        findings.append(finding("frame-count-wrong", message, files=files, values=(len(files),)))
+    if tables:
+        message, files = tables
+        findings.append(finding("offset-table-wrong", message, files=files, values=(len(files),)))
+    return findings
+
+
+def _noted(members: list[Instance], code: str) -> tuple[str, tuple[str, ...]] | None:
+    cases = [(i, words) for i in members for c, words in i.notes if c == code]
+    if not cases:
+        return None
+    many = f" (so or alike in {len(cases)} of {len(members)} files)" if len(cases) > 1 else ""
+    return f"{cases[0][1]}{many}.", paths_of([i for i, _ in cases])
+
+
 def _split(members: list[Instance], rules: Rules) -> list[list[Slice]]:
-    """Split what can never share a grid; each multi-frame file stays by itself."""
-    alone = [[Slice(i, f) for f in i.frames] for i in members if len(i.frames) != 1]
-    single = sorted((Slice(i, i.frames[0]) for i in members if len(i.frames) == 1), key=_grid_key)
+    """Split what can never share a grid; the frames of all files are images alike."""
+    images = sorted((Slice(i, f) for i in members for f in i.frames), key=_grid_key)
     stacks: list[list[Slice]] = []
-    for part in single:
+    for part in images:
         home = next((s for s in stacks if _shares_grid(s[0], part, rules)), None)
         if home is None:
             stacks.append([part])
         else:
             home.append(part)
-    return stacks + alone
+    return stacks
 
 
 def _grid_key(part: Slice) -> tuple[object, ...]:
-    return part.frame.orientation or (), part.frame.pixel_spacing or (), part.instance.uid
+    frame = part.frame
+    return frame.orientation or (), frame.pixel_spacing or (), part.instance.uid, frame.index, frame.corner
 
 
 def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
     a, b = one.instance, other.instance
-    for of in (_kind, has_position):
+    for of in (_kind, has_position, _refused):
         if of(one) != of(other):
             return False
     shapes = ((i.rows, i.columns, i.pixels.samples_per_pixel, i.sop_class_uid) for i in (a, b))
@@ -170,6 +198,10 @@ def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
     )
 
 
+def _refused(part: Slice) -> str:
+    return part.instance.refusal
+
+
 def _is_beside(part: Slice) -> bool:
     """Whether an image lies beside a volume, however many there are: a localizer, a capture, a picture in colour."""
     colour = part.instance.pixels.samples_per_pixel > 1
@@ -178,7 +210,7 @@ def _is_beside(part: Slice) -> bool:
 
 def _kind(part: Slice) -> str:
     """Return what never belongs into a volume with others: a localizer, a mosaic."""
-    return next((w for w in ("LOCALIZER", "MOSAIC", "VFRAME") if w in part.instance.image_type), "")
+    return next((w for w in ("LOCALIZER", "MOSAIC", "VFRAME") if w in part.image_type), "")
 
 
 def _close(one: Sequence[float] | None, other: Sequence[float] | None, *, rtol: float = 0.0, atol: float = 0.0) -> bool:
@@ -198,8 +230,12 @@ def _stacks_finding(stacks: list[Stack]) -> Finding:
 
 def _make_stacks(uid: str, parts: list[Slice], findings: tuple[Finding, ...], rules: Rules) -> list[Stack]:
     """Return the images as one stack, or as several if a soft tag parts them into grids without gaps."""
+    if is_layered(parts) and not refusal_of(parts):
+        return [make_layers(uid, parts, findings, rules.tolerances)]
     whole = make_stack(uid, parts, findings, rules)
-    if not has_position(parts[0]) or len(parts[0].instance.frames) != 1 or not _is_gappy(whole):
+    if is_labelled(whole):
+        return [with_planes_between(whole, rules.tolerances)]
+    if not has_position(parts[0]) or whole.refusal == refusal_of(parts) != "" or not _is_gappy(whole):
         return [whole]
     for keyword in _SOFT_TAGS:
         by_value: dict[str, list[Slice]] = defaultdict(list)
@@ -221,4 +257,4 @@ def _is_gappy(stack: Stack) -> bool:
 def _soft_value(part: Slice, keyword: str) -> str:
     if keyword == "FrameOfReferenceUID":
         return part.instance.frame_of_reference_uid
-    return repr(dict(part.instance.values).get(keyword))
+    return repr(part.values.get(keyword))

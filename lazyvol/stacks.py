@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +20,17 @@ from lazyvol.geometry import Geometry
 from lazyvol.grid import Grid, Tolerances, fill_gaps, flat_geometry, grid_of, positions_of
 from lazyvol.records import Instance, Slice
 
-__all__ = ["Rules", "Stack", "has_position", "make_stack", "paths_of", "with_filled_gaps"]
+__all__ = [
+    "Rules",
+    "Stack",
+    "has_position",
+    "make_stack",
+    "paths_of",
+    "refusal_of",
+    "refuse_duplicates",
+    "renumbered",
+    "with_filled_gaps",
+]
 
 _SIDEWAYS = 0.05
 """Images at one position lie on top of each other within this, mm."""
@@ -74,6 +84,15 @@ class Stack:
     left_out: tuple[tuple[Slice, Slice], ...] = ()
     """Images left out as duplicates, each with the one that was kept."""
 
+    fill: float | None = None
+    """Value of absent images by what the object means, 0 for a segmentation; None where it has none."""
+
+    window: tuple[int, int] | None = None
+    """First row and column of the images that the grid shows, if not the whole of them; may be negative."""
+
+    padded: bool = False
+    """Whether the grid reaches beyond the images."""
+
     @property
     def dims(self) -> tuple[str, ...]:
         """Names of its dimensions."""
@@ -102,10 +121,13 @@ def paths_of(instances: Iterable[Instance]) -> tuple[str, ...]:
 
 def make_stack(uid: str, parts: list[Slice], findings: tuple[Finding, ...], rules: Rules) -> Stack:
     """Return images that can share a grid as one stack, or as one that says why it does not open."""
-    refusal = _refusal(parts)
+    refusal = refusal_of(parts)
     if refusal:
         return _plain_stack(uid, parts, flat_geometry(parts, len(parts)), findings, refusal)
     if not has_position(parts[0]):
+        layout = _layout_without_positions(parts, rules)
+        if layout is not None:
+            return _stack_without_positions(uid, parts, layout, findings)
         ordered, notes = _order_without_positions(parts)
         return _plain_stack(uid, ordered, flat_geometry(ordered, len(ordered)), (*findings, *notes))
     findings = (*findings, *_reference_findings(parts))
@@ -122,19 +144,20 @@ def _plain_stack(uid: str, ordered: list[Slice], grid: Grid, findings: tuple[Fin
     return Stack(uid, 0, tuple(ordered), grid.geometry, (), places, grid.slice_positions, notes, refusal)
 
 
-def _refusal(parts: list[Slice]) -> str:
+def refusal_of(parts: list[Slice]) -> str:
+    """Return why images are of a kind that does not open; empty if they do."""
     first = parts[0].instance
     pixels = first.pixels
-    if len(first.frames) != 1:
-        return f"it is one multi-frame file of {len(first.frames)} frames, a kind that lazyvol does not open yet"
-    if "MOSAIC" in first.image_type or "VFRAME" in first.image_type:
-        return "its images are mosaics of tiles, which lazyvol does not split yet"
-    if pixels.samples_per_pixel != 1 or pixels.photometric_interpretation == "PALETTE COLOR":
+    if first.refusal:
+        return first.refusal
+    labelled = any(s.instance.segments for s in parts)
+    if pixels.samples_per_pixel != 1 or (pixels.photometric_interpretation == "PALETTE COLOR" and not labelled):
         return f"its pixels are {pixels.photometric_interpretation}, and lazyvol does not open colour yet"
     if pixels.has_modality_lut:
         return "its values come through a ModalityLUTSequence, which lazyvol does not apply yet"
-    if pixels.element != "PixelData" or pixels.bits_allocated not in {8, 16, 32}:
-        return f"its pixels are {pixels.element} of {pixels.bits_allocated} bits, not 8, 16 or 32 bit integers"
+    wanted = {1, 8, 16, 32} if pixels.element == "PixelData" else {32, 64}
+    if pixels.bits_allocated not in wanted:
+        return f"its pixels are {pixels.element} of {pixels.bits_allocated} bits, which lazyvol does not open"
     return ""
 
 
@@ -145,9 +168,13 @@ def _order_without_positions(parts: list[Slice]) -> tuple[list[Slice], list[Find
         "in the patient and how far apart the slices are is not known; z has no coordinate."
     )
     notes = [finding("geometry-unknown", message, values=(len(parts),))]
-    numbers = {p.instance.number for p in parts}
     if len(parts) == 1:
         return parts, notes
+    if any(len(p.instance.frames) > 1 for p in parts):
+        ordered = sorted(parts, key=lambda p: (p.instance.number or 0, p.instance.uid, p.frame.index))
+        message = f"{len(parts)} frames have no position; their order is that of their file, which nothing confirms."
+        return ordered, [*notes, finding("order-from-frame-number", message)]
+    numbers = {p.instance.number for p in parts}
     if None not in numbers and len(numbers) == len(parts):
         ordered = sorted(parts, key=lambda p: p.instance.number or 0)
         message = (
@@ -160,6 +187,28 @@ def _order_without_positions(parts: list[Slice]) -> tuple[list[Slice], list[Find
         "names (numbers by value), which nothing confirms."
     )
     return ordered, [*notes, finding("order-from-names", message)]
+
+
+def _layout_without_positions(parts: list[Slice], rules: Rules) -> Layout | None:
+    """Return the axes that tell the frames of multi-frame files apart: times, or the vectors of nuclear medicine."""
+    if len(parts) == 1 or not any(len(p.instance.frames) > 1 for p in parts):
+        return None
+    layout = find_axes(parts, [0] * len(parts), rules.dims)
+    return None if layout is None or any(a.keyword == "InstanceNumber" for a in layout.axes) else layout
+
+
+def _stack_without_positions(uid: str, parts: list[Slice], layout: Layout, findings: tuple[Finding, ...]) -> Stack:
+    _, notes = _order_without_positions(parts[:1])
+    places, slices = renumbered(layout.places, parts)
+    found = (*findings, *notes, *_layout_findings(layout))
+    return Stack(uid, 0, slices, flat_geometry(parts, 1).geometry, layout.axes, places, (), found)
+
+
+def renumbered(places: Sequence[int], parts: list[Slice]) -> tuple[tuple[int, ...], tuple[Slice, ...]]:
+    """Return places by the order in which images first stand there, and the images in that order."""
+    kept = [n for n in dict.fromkeys(places) if n >= 0]
+    new = {old: n for n, old in enumerate(kept)}
+    return tuple(new.get(n, -1) for n in places), tuple(parts[n] for n in kept)
 
 
 def _natural(name: str) -> tuple[tuple[bool, int, str], ...]:
@@ -186,15 +235,12 @@ def _stack_with_axes(
     left_out: tuple[tuple[Slice, Slice], ...] = ()
     if layout is None:
         if rules.duplicates == "raise":
-            return _refuse_duplicates(uid, parts, position, findings)
+            return refuse_duplicates(uid, parts, position, findings)
         layout, left_out = _with_duplicates(parts, position, rules.duplicates)
     firsts = [next(p for p, where in zip(parts, position, strict=True) if where == n) for n in range(max(position) + 1)]
     grid = grid_of(firsts, rules.tolerances)
     notes = (*findings, *grid.findings, *_layout_findings(layout))
-    kept = [n for n in dict.fromkeys(layout.places) if n >= 0]
-    renumbered = {old: new for new, old in enumerate(kept)}
-    places = tuple(renumbered.get(n, -1) for n in layout.places)
-    slices = tuple(parts[n] for n in kept)
+    places, slices = renumbered(layout.places, parts)
     return Stack(uid, 0, slices, grid.geometry, layout.axes, places, grid.slice_positions, notes, left_out=left_out)
 
 
@@ -222,8 +268,9 @@ def _layout_findings(layout: Layout) -> list[Finding]:
     for axis in layout.axes:
         if axis.keyword == "InstanceNumber":
             message = (
-                f"nothing but InstanceNumber tells the {len(axis.labels)} images at each position apart, so "
-                f"{axis.name} follows it, which nothing confirms. dims= names a better header value."
+                f"nothing but InstanceNumber, or within a file the frame number, tells the {len(axis.labels)} images "
+                f"at each position apart, so {axis.name} follows it, which nothing confirms. dims= names a better "
+                "header value."
             )
             notes.append(finding("axis-from-instance-number", message, values=(len(axis.labels),)))
     return notes
@@ -233,7 +280,8 @@ def _refuse(uid: str, parts: list[Slice], findings: tuple[Finding, ...], refusal
     return _plain_stack(uid, parts, flat_geometry(parts, len(parts)), findings, refusal)
 
 
-def _refuse_duplicates(uid: str, parts: list[Slice], position: list[int], findings: tuple[Finding, ...]) -> Stack:
+def refuse_duplicates(uid: str, parts: list[Slice], position: list[int], findings: tuple[Finding, ...]) -> Stack:
+    """Return images that nothing tells apart as a stack that says so."""
     images = Counter(position)
     shared = [n for n, where in enumerate(position) if images[where] > 1]
     places = len({position[n] for n in shared})
@@ -256,7 +304,7 @@ def _with_duplicates(
 ) -> tuple[Layout, tuple[tuple[Slice, Slice], ...]]:
     """Keep the first image at each position, or all along an axis of their own."""
     at: dict[int, list[int]] = defaultdict(list)
-    for n in sorted(range(len(parts)), key=lambda n: (parts[n].instance.number or 0, parts[n].instance.uid)):
+    for n in sorted(range(len(parts)), key=lambda n: _by_number(parts[n])):
         at[position[n]].append(n)
     count = max(position) + 1
     if duplicates == "first":
@@ -265,6 +313,10 @@ def _with_duplicates(
     most = max(map(len, at.values()))
     places = tuple(at[k][n] if n < len(at[k]) else -1 for n in range(most) for k in range(count))
     return Layout((Axis("duplicate", "InstanceNumber", tuple(float(n) for n in range(most))),), places), ()
+
+
+def _by_number(part: Slice) -> tuple[int, str, int]:
+    return part.number or 0, part.instance.uid, part.frame.index
 
 
 def with_filled_gaps(stack: Stack, tolerances: Tolerances) -> Stack:

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lazyvol.keywords import HIDDEN, INDEX
 from lazyvol.records import PixelFormat, Slice, Value
 
-__all__ = ["shared_values", "value_dtype"]
+__all__ = ["quantity", "shared_values", "value_dtype"]
+
+_PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
+_PET_UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCPS": "counts/s", "CPS": "counts/s"}
 
 
 def shared_values(parts: Sequence[Slice]) -> tuple[dict[str, Value], dict[str, tuple[Value | None, ...]]]:
@@ -16,8 +20,8 @@ def shared_values(parts: Sequence[Slice]) -> tuple[dict[str, Value], dict[str, t
 
     A value that some slices lack varies, with None where it is absent.
     """
-    each = [dict(p.instance.values) for p in parts]
-    keywords = sorted({k for values in each for k in values})
+    each = [p.values for p in parts]
+    keywords = sorted({k for values in each for k in values if k not in HIDDEN and not k.startswith(INDEX)})
     shared: dict[str, Value] = {}
     varying: dict[str, tuple[Value | None, ...]] = {}
     for keyword in keywords:
@@ -38,6 +42,9 @@ def value_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
     values are checked when they are read.
     """
     formats = {(p.instance.pixels, p.frame.slope, p.frame.intercept) for p in parts}
+    elements = {f.element for f, _, _ in formats}
+    if elements != {"PixelData"}:
+        return np.dtype("float64" if "DoubleFloatPixelData" in elements else "float32")
     if any(not (s.is_integer() and i.is_integer()) for _, s, i in formats):
         wide = any(f.bits_allocated > 16 for f, _, _ in formats)
         return np.dtype("float64" if wide else "float32")
@@ -45,9 +52,34 @@ def value_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
     wide = any(f.bits_stored == 16 for f, _, _ in formats)
     if wide and parts[0].instance.modality == "CT" and all(_is_int16_but_for_declared_bits(*f) for f in formats):
         return np.dtype("int16")
+    if max(f.bits_stored for f, _, _ in formats) == 1 and ends.count(0) == len(ends) // 2:
+        return np.dtype("uint8")
     names = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
     fits = (n for n in names if np.iinfo(n).min <= min(ends) and max(ends) <= np.iinfo(n).max)
     return np.dtype(next(fits, "float64"))
+
+
+def quantity(parts: Sequence[Slice]) -> dict[str, str]:
+    """Return name and units of the values (DICOM PS3.3 C.11.1.1.2, C.8.9.1.1.3, C.8.8.3, C.7.6.16.2.11)."""
+    shared = shared_values(parts)[0] | {k: parts[0].values[k] for k in HIDDEN if k in parts[0].values}
+    modality, rescale_type = parts[0].instance.modality, str(shared.get("RescaleType", ""))
+    units = rescale_type if rescale_type != "US" else ""
+    if "SegmentationType" in shared:
+        return {"long_name": "segmentation"}
+    if "RealWorldValueSlope" in shared and parts[0].instance.sop_class_uid == _PARAMETRIC_MAP:
+        name = str(shared.get("Quantity") or shared.get("LUTLabel") or "real-world value")
+        units = str(shared.get("MeasurementUnits", ""))
+    elif "DoseUnits" in shared:
+        name, units = "dose", {"GY": "Gy", "RELATIVE": "relative"}.get(str(shared["DoseUnits"]), "")
+    elif modality == "CT":
+        name, units = "CT number", units if rescale_type else "HU"
+    elif modality == "PT":
+        units = str(shared.get("Units", ""))
+        name = "activity concentration" if units == "BQML" else "PET value"
+        units = _PET_UNITS.get(units, units)
+    else:
+        name = "MR signal" if modality == "MR" else "pixel value"
+    return {"long_name": name} | ({"units": units} if units else {})
 
 
 def _ends(pixels: PixelFormat, slope: float, intercept: float, bits: int) -> tuple[float, float]:

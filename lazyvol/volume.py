@@ -7,9 +7,7 @@ only the frames and rows that the selection needs.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,6 @@ from dask.base import tokenize
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from lazyvol.axes import past_midnight
 from lazyvol.choice import (
     Duplicates,
     Missing,
@@ -32,21 +29,20 @@ from lazyvol.choice import (
     scan_source,
 )
 from lazyvol.chunks import Chunks, chunked, preferred_chunks
-from lazyvol.convention import geometry_coordinates
+from lazyvol.convention import COORDINATE, geometry_of
 from lazyvol.errors import Finding, OptionError, PixelRangeError, UnsupportedSeriesError
 from lazyvol.frames import FrameTable, read_frames
-from lazyvol.grid import Tolerances
-from lazyvol.keywords import UNITS
-from lazyvol.records import Value
+from lazyvol.grid import GAP_CODES, Tolerances
+from lazyvol.labels import stack_attrs, stack_coordinates
+from lazyvol.matching import stack_on_grid
 from lazyvol.scan import Source
 from lazyvol.series import group_series
 from lazyvol.stacks import Rules, Stack
-from lazyvol.values import shared_values, value_dtype
+from lazyvol.values import value_dtype
 
 __all__ = ["VolumeArray", "lazy_dataset", "open_stacks", "open_volume"]
 
 NAME = "image"
-_PET_UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCPS": "counts/s", "CPS": "counts/s"}
 
 
 def open_volume(
@@ -63,6 +59,7 @@ def open_volume(
     dtype: str | None = None,
     strict: bool = False,
     chunks: Chunks = "auto",
+    like: xr.DataArray | None = None,
 ) -> xr.DataArray:
     """Open a DICOM series as a lazy volume, reading headers only.
 
@@ -98,6 +95,9 @@ def open_volume(
         Type of the values instead of the smallest that holds all, e.g. ``"float32"``.
     strict
         Raise if there is any finding from warning up.
+    like
+        A volume whose grid the result shall have, e.g. the CT of a segmentation. Planes and pixels that
+        coincide are put at their places, the rest is NaN, or 0 for a segmentation; nothing is resampled.
 
     Returns
     -------
@@ -119,6 +119,8 @@ def open_volume(
     UnsupportedSeriesError
         If the series is of a kind that lazyvol does not open, needs a decoder that is not installed, or
         has images that nothing tells apart.
+    GeometryError
+        If the voxels do not coincide with those of ``like``; says by how much.
     FindingError
         With ``strict=True`` or ``missing="raise"``.
     PixelRangeError
@@ -135,8 +137,20 @@ def open_volume(
     chosen, findings = find_stack(
         source, rules, series=series, stack=stack, siblings=siblings, missing=missing, strict=strict
     )
+    if like is not None:
+        chosen = stack_on_grid(chosen, geometry_of(_as_volume(like)))
+        findings = tuple(f for f in findings if f in chosen.findings or f.code not in GAP_CODES)
     table = _frame_table(chosen, dtype, fill_value)
-    return chunked(_dataset(chosen, findings, table)[NAME], chunks, token=_token(chosen, table))
+    volume = chunked(_dataset(chosen, findings, table)[NAME], chunks, token=_token(chosen, table))
+    if like is None:
+        return volume
+    return volume.assign_coords({k: like.coords[k].variable for k in ("z", "y", "x", COORDINATE) if k in like.coords})
+
+
+def _as_volume(like: Any) -> xr.DataArray:
+    if not isinstance(like, xr.DataArray) or not {"z", "y", "x"} <= set(like.dims):
+        raise OptionError("like must be a volume of lazyvol with the dimensions z, y and x, e.g. open_volume(ct).")
+    return like
 
 
 def lazy_dataset(
@@ -210,10 +224,10 @@ def open_stacks(source: Source, *, series: str | int | None = None, chunks: Chun
 def _dataset(stack: Stack, findings: tuple[Finding, ...], table: FrameTable) -> xr.Dataset:
     places = np.array(stack.places, dtype=np.intp).reshape(stack.shape[:-2])
     array = VolumeArray(table, places, stack.shape, _token(stack, table))
-    variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), _attrs(stack, findings))
+    variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), stack_attrs(stack, findings))
     chunks = preferred_chunks(stack.dims, stack.shape, table.dtype)
     variable.encoding = {"preferred_chunks": chunks, "source": table.root}
-    return xr.Dataset({NAME: variable}, _coordinates(stack))
+    return xr.Dataset({NAME: variable}, stack_coordinates(stack))
 
 
 class VolumeArray(BackendArray):
@@ -244,9 +258,11 @@ def _frame_table(stack: Stack, dtype: str | None, fill_value: float | None) -> F
     """Return the frames of a stack; where some are absent, as floats with NaN unless there is a fill value."""
     folders = {os.path.dirname(s.instance.path) for s in stack.slices}
     root = absolute_path(next(iter(folders)) or ".") if len(folders) == 1 else ""
-    sources = tuple(frame_source(s, root) for s in stack.slices)
+    window = None if stack.window is None else (*stack.window, stack.geometry.shape[2])
+    sources = tuple(frame_source(s, root, window) for s in stack.slices)
     wanted = _asked_dtype(dtype) if dtype else value_dtype(stack.slices)
-    if -1 in stack.places and fill_value is None:
+    fill_value = stack.fill if fill_value is None else fill_value
+    if (-1 in stack.places or stack.padded) and fill_value is None:
         fill_value = np.nan
         wanted = wanted if dtype or wanted.kind == "f" else np.dtype("float64" if wanted.itemsize > 2 else "float32")
         if wanted.kind != "f":
@@ -287,104 +303,4 @@ def _holds(dtype: np.dtype[Any], value: float) -> bool:
 def _token(stack: Stack, table: FrameTable) -> str:
     """Return a name for these very bytes: other files, or changed ones, have another."""
     files = [(i.path, i.uid, i.size, i.modified, i.content) for i in (s.instance for s in stack.slices)]
-    return str(tokenize(files, table.dtype, table.fill_value, stack.shape, stack.places))
-
-
-def _attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
-    shared, _ = shared_values(stack.slices)
-    first = stack.slices[0].instance
-    attrs: dict[str, Any] = {
-        **_quantity(first.modality, shared),
-        "photometric_interpretation": first.pixels.photometric_interpretation,
-    }
-    attrs |= {k: list(v) if isinstance(v, tuple) else v for k, v in shared.items()}
-    return attrs | {"findings": [f.to_json() for f in findings], "lazyvol_version": version("lazyvol")}
-
-
-def _quantity(modality: str, shared: Mapping[str, Value]) -> dict[str, str]:
-    """Return name and units of the values (DICOM PS3.3 C.11.1.1.2, C.8.9.1.1.3)."""
-    rescale_type = str(shared.get("RescaleType", ""))
-    if modality == "CT":
-        units = rescale_type or "HU"
-        return {"long_name": "CT number"} | ({"units": units} if units != "US" else {})
-    if modality == "PT":
-        units = str(shared.get("Units", ""))
-        name = "activity concentration" if units == "BQML" else "PET value"
-        return {"long_name": name} | ({"units": _PET_UNITS.get(units, units)} if units else {})
-    name = "MR signal" if modality == "MR" else "pixel value"
-    return {"long_name": name} | ({"units": rescale_type} if rescale_type not in ("", "US") else {})
-
-
-def _coordinates(stack: Stack) -> dict[str, xr.Variable]:
-    instances = [s.instance for s in stack.slices]
-    per_image: dict[str, tuple[Sequence[Value | None], dict[str, str]]] = {
-        "sop_instance_uid": ([i.uid for i in instances], {}),
-        "source": ([i.path for i in instances], {}),
-        "instance_number": ([i.number for i in instances], {"long_name": "instance number"}),
-        "acquisition_time": (
-            _since_first(past_midnight([i.acquisition_time for i in instances])),
-            {"units": "s", "long_name": "acquisition time since the first image"},
-        ),
-    }
-    varying = shared_values(stack.slices)[1]
-    of_axes = {a.keyword for a in stack.axes if a.units}
-    per_image |= {_snake_case(k): (v, _units(k)) for k, v in varying.items() if k not in of_axes}
-    coordinates = geometry_coordinates(stack.geometry, stack.slice_positions)
-    for axis in stack.axes:
-        attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
-        coordinates[axis.name] = xr.Variable((axis.name,), _array(axis.labels), attrs)
-    for name, (values, attrs) in per_image.items():
-        if any(v is not None for v in values):
-            coordinates[name] = _per_image(stack, values, attrs)
-    if coordinates.get("time") is not None and coordinates.get("acquisition_time") is not None:
-        coordinates = _without_repeated_time(coordinates)
-    return coordinates
-
-
-def _without_repeated_time(coordinates: dict[str, xr.Variable]) -> dict[str, xr.Variable]:
-    """Drop the acquisition times where the labels of time say the same."""
-    times = coordinates["acquisition_time"]
-    same = times.dims == ("time",) and np.array_equal(times.values, coordinates["time"].values)
-    return {k: v for k, v in coordinates.items() if not (same and k == "acquisition_time")}
-
-
-def _units(keyword: str) -> dict[str, str]:
-    return {"units": UNITS[keyword]} if keyword in UNITS else {}
-
-
-def _since_first(times: list[float | None]) -> list[float | None]:
-    known = [t for t in times if t is not None]
-    return [None if t is None else round(t - min(known), 6) for t in times]
-
-
-def _per_image(stack: Stack, values: Sequence[Value | None], attrs: dict[str, str]) -> xr.Variable:
-    """Return values of the images on the dimensions that they vary along."""
-    holes = -1 in stack.places
-    array = _array([*values, None] if holes else values)
-    dims, shape = stack.dims[:-2], stack.shape[:-2]
-    variable = xr.Variable(dims, array[np.array(stack.places)].reshape(shape), attrs)
-    for dim in dims[:-1] if len(dims) > 1 else ():
-        first = variable.isel({dim: slice(0, 1)})
-        if _all_equal(variable.values, first.values):
-            variable = variable.isel({dim: 0})
-    if len(variable.dims) > 1 and _all_equal(variable.values, variable.isel(z=slice(0, 1)).values):
-        variable = variable.isel(z=0)
-    return variable
-
-
-def _all_equal(values: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
-    both_nan = (values != values) & (other != other)  # noqa: PLR0124  # NaN alone differs from itself
-    return bool(((values == other) | both_nan).all())
-
-
-def _array(values: Sequence[Value | None]) -> npt.NDArray[Any]:
-    if all(isinstance(v, int) for v in values):
-        return np.array(values, dtype="int64")
-    if all(v is None or isinstance(v, int | float) for v in values):
-        return np.array([np.nan if v is None else v for v in values], dtype="float64")
-    words = ["\\".join(map(str, v)) if isinstance(v, tuple) else "" if v is None else str(v) for v in values]
-    return np.array(words, dtype=np.dtypes.StringDType())
-
-
-def _snake_case(keyword: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword).lower()
+    return str(tokenize(files, table.dtype, table.fill_value, stack.shape, stack.places, stack.window))

@@ -58,6 +58,6 @@ def read(monkeypatch):
     seen = []
     whole = frames._read_stored
     monkeypatch.setattr(
-        frames, "_read_stored", lambda source, path, rows: seen.append(path) or whole(source, path, rows)
+        frames, "_read_stored", lambda source, path, *rest: seen.append(path) or whole(source, path, *rest)
     )
     return seen

@@ -1,0 +1,201 @@
+"""From an open file to its Instance: which elements stand before its pixels, and where these lie.
+
+pydicom finds the elements; their raw values are understood in `elements`. Functional groups, which
+may take up megabytes, are walked without building a dataset.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from typing import BinaryIO
+from zlib import decompressobj
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_partial
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from lazyvol.elements import Elements, instance_from_elements
+from lazyvol.fragments import frames_in, read_fragments
+from lazyvol.groups import Tail, read_tail
+from lazyvol.keywords import WANTED
+from lazyvol.macros import PER_FRAME_GROUPS, SHARED_GROUPS
+from lazyvol.nested import UNDEFINED, CutShortError, Element, Encoding, element_at, skip
+from lazyvol.objects import nested_values
+from lazyvol.records import Instance
+from lazyvol.typed import HeaderError
+
+__all__ = ["PIXELS", "instance_of_file", "require_dicom"]
+
+PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+_STOPS = {*PIXELS, SHARED_GROUPS, PER_FRAME_GROUPS}
+"""Where pydicom stops: functional groups are walked without it."""
+_MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_LONG_VRS = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
+
+
+def instance_of_file(file: BinaryIO, path: str) -> Instance:
+    """Return the Instance of an open file; raise `HeaderError` with the reason if it holds none."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    elements, offsets = _read_elements(file)
+    instance = instance_from_elements(elements, path=path, size=size)
+    if len(instance.frames) > 1 and not instance.pixels.is_native and not instance.tile:
+        return _with_fragments(instance, file, offsets)
+    return instance
+
+
+def _with_fragments(instance: Instance, file: BinaryIO, extended: bytes) -> Instance:
+    """Return a multi-frame Instance with the place of each compressed frame."""
+    start = instance.frames[0].offset
+    if start is None:  # deflated: no frame has a place of its own
+        return instance
+
+    read_at = _reader_at(file)
+    table = struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) // 8 * 8])
+    fragments = read_fragments(read_at, start)
+    count, syntax = instance.frames[-1].index + 1, instance.pixels.transfer_syntax_uid
+    places, wrong = frames_in(fragments, count=count, transfer_syntax_uid=syntax, extended=table)
+    frames = tuple(replace(f, offset=o, length=n) for f, (o, n) in zip(instance.frames, places, strict=True))
+    notes = (("offset-table-wrong", f"{wrong}; the items were used"),) if wrong else ()
+    return replace(instance, frames=frames, notes=(*instance.notes, *notes))
+
+
+def _reader_at(file: BinaryIO) -> Callable[[int, int], bytes]:
+    """Return what reads so many bytes from a place on, of a file on disk without filling a buffer."""
+    try:
+        number = file.fileno() if hasattr(os, "pread") else -1
+    except (OSError, AttributeError):
+        number = -1
+    if number >= 0:
+        return lambda offset, size: os.pread(number, size, offset)
+
+    def read_at(offset: int, size: int) -> bytes:
+        file.seek(offset)
+        return file.read(size)
+
+    return read_at
+
+
+def require_dicom(file: BinaryIO) -> None:
+    """Raise unless the file has the DICOM marker, or begins as a data set without one does."""
+    head = file.read(140)
+    file.seek(0)
+    if not head:
+        raise HeaderError("it is empty")
+    if head[128:132] == b"DICM":
+        return
+    group, vr = head[:2], head[4:6]
+    explicit = vr.isalpha() and vr.isupper()
+    implicit = len(head) >= 8 and int.from_bytes(head[4:8], "little") < 1024
+    if group not in (b"\x02\x00", b"\x08\x00", b"\x00\x08") or not (explicit or implicit):
+        raise HeaderError("not DICOM: no DICM marker at byte 128 and no data element at the start")
+
+
+def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
+    """Find the elements before the pixels, and where the pixels begin; also the extended offset table."""
+    require_dicom(file)
+    stopped: list[tuple[int, str | None, int]] = []
+
+    def at_groups_or_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if tag in _STOPS:
+            stopped.append((int(tag), vr, length))
+        return tag in _STOPS
+
+    dataset = read_partial(file, stop_when=at_groups_or_pixels, force=True)
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+    implicit, little = dataset.original_encoding
+    if not syntax:
+        syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        syntax = syntax if little else ExplicitVRBigEndian
+    sop_class = _text_of(dataset, 0x00080016) or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    if sop_class == _MEDIA_STORAGE_DIRECTORY or "DirectoryRecordSequence" in dataset:
+        raise HeaderError("a DICOMDIR: an index of other files, without pixels")
+    if not stopped:
+        raise _no_pixels(dataset, sop_class)
+    deflated = UID(syntax).is_deflated
+    encoding = Encoding(not implicit, bool(little))
+    tail = _tail(file, dataset, encoding, stopped[0], deflated)
+    if tail.pixels is None:
+        raise _no_pixels(dataset, sop_class)
+    raw = _raw_values(dataset)
+    elements = Elements(
+        values=raw,
+        little_endian=bool(little),
+        transfer_syntax_uid=str(syntax),
+        pixel_element=PIXELS[tail.pixels.tag],
+        pixel_offset=None if deflated else tail.pixels_at,
+        pixel_length=None if tail.pixels.length == UNDEFINED else tail.pixels.length,
+        pixel_vr="OB" if tail.pixels.vr == b"OB" else "OW",
+        description=_description(dataset),
+        fallback_uid=str(dataset.file_meta.get("MediaStorageSOPInstanceUID", "")),
+        shared_group=tail.shared,
+        frame_groups=tail.frames,
+        **nested_values(dataset),
+    )
+    return elements, tail.extended or _bytes_of(dataset, 0x7FE00001)
+
+
+def _tail(
+    file: BinaryIO, dataset: Dataset, encoding: Encoding, stopped: tuple[int, str | None, int], deflated: bool
+) -> Tail:
+    """Return the functional groups, and the element that holds the pixels."""
+    tag, vr, length = stopped
+    if tag in PIXELS:
+        long_form = encoding.explicit and vr in _LONG_VRS
+        start = file.tell() + (12 if long_form else 8)
+        return Tail(None, None, Element(tag, (vr or "").encode(), 0, length), start)
+    try:
+        if not deflated:
+            return read_tail(file.read, file.tell(), encoding, PIXELS)
+        data = _inflated(file, dataset)
+        at = 0
+        while (element := element_at(data, at, encoding)).tag not in _STOPS:
+            at = skip(data, element, encoding)
+        return read_tail(BytesIO(data[at:]).read, at, encoding, PIXELS)
+    except CutShortError as error:
+        raise HeaderError("cut short: its functional groups are not whole", damaged=True) from error
+
+
+def _inflated(file: BinaryIO, dataset: Dataset) -> bytes:
+    """Return the data set of a deflated file (DICOM PS3.5 annex A.5)."""
+    file.seek(144 + int(dataset.file_meta.FileMetaInformationGroupLength))
+    return decompressobj(-15).decompress(file.read())
+
+
+def _raw_values(dataset: Dataset) -> dict[int, bytes]:
+    """Return the undecoded value of each wanted element; empty for a sequence."""
+    found = ((int(tag), element.value) for tag, element in dataset.items() if tag in WANTED)
+    return {tag: value if isinstance(value, bytes) else b"" for tag, value in found}
+
+
+def _bytes_of(dataset: Dataset, tag: int) -> bytes:
+    value = getattr(dataset.get_item(tag), "value", b"") if tag in dataset else b""
+    return value if isinstance(value, bytes) else b""
+
+
+def _description(dataset: Dataset) -> str:
+    raw = getattr(dataset.get_item(0x0008103E), "value", None)
+    if isinstance(raw, bytes) and raw.isascii() and b"\x1b" not in raw:
+        return raw.decode().strip(" \0")
+    return str(dataset.get("SeriesDescription", "") or "")
+
+
+def _no_pixels(dataset: Dataset, sop_class: str) -> HeaderError:
+    if not sop_class:
+        return HeaderError("not DICOM, or cut short: no SOPClassUID and no pixels", damaged=True)
+    kind = UID(sop_class).name
+    if 0x00280010 in dataset:
+        return HeaderError(f"cut short: a {kind} whose header ends before its pixels", damaged=True)
+    return HeaderError(f"no pixels: {kind}", damaged="Image Storage" in kind)
+
+
+def _text_of(dataset: Dataset, tag: int) -> str:
+    raw = dataset.get_item(tag)
+    value = getattr(raw, "value", None)
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace").strip(" \0")
+    return str(value) if value else ""

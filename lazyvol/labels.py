@@ -1,0 +1,139 @@
+"""What a stack carries beside its values: the labels, coordinates and attributes of its volume."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from lazyvol.convention import geometry_coordinates
+from lazyvol.errors import Finding
+from lazyvol.images import past_midnight
+from lazyvol.keywords import UNITS
+from lazyvol.records import Segment, Value
+from lazyvol.stacks import Stack
+from lazyvol.values import quantity, shared_values
+
+__all__ = ["stack_attrs", "stack_coordinates"]
+
+
+def stack_attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
+    """Return the attributes of a volume: numbers, strings and flat lists of them."""
+    shared, _ = shared_values(stack.slices)
+    first = stack.slices[0].instance
+    attrs: dict[str, Any] = {
+        **quantity(stack.slices),
+        "photometric_interpretation": first.pixels.photometric_interpretation,
+    }
+    attrs |= {k: list(v) if isinstance(v, tuple) else v for k, v in shared.items()}
+    attrs |= _segment_attrs(first.segments) if "segment" not in stack.dims else {}
+    return attrs | {"findings": [f.to_json() for f in findings], "lazyvol_version": version("lazyvol")}
+
+
+def stack_coordinates(stack: Stack) -> dict[str, xr.Variable]:
+    """Return the labels of a volume, its geometry, and what its images carry."""
+    instances = [s.instance for s in stack.slices]
+    per_image: dict[str, tuple[Sequence[Value | None], dict[str, str]]] = {
+        "sop_instance_uid": ([i.uid for i in instances], {}),
+        "source": ([i.path for i in instances], {}),
+        "instance_number": ([s.number for s in stack.slices], {"long_name": "instance number"}),
+        "acquisition_time": (
+            _since_first(past_midnight([s.acquisition_time for s in stack.slices])),
+            {"units": "s", "long_name": "acquisition time since the first image"},
+        ),
+    }
+    if any(len(i.frames) > 1 and not i.tile for i in instances):
+        numbers = [s.frame.index + 1 for s in stack.slices]
+        per_image["frame_number"] = (numbers, {"long_name": "number of the frame in its file"})
+    varying = shared_values(stack.slices)[1]
+    of_axes = {a.keyword for a in stack.axes if a.units}
+    per_image |= {_snake_case(k): (v, _units(k)) for k, v in varying.items() if k not in of_axes}
+    coordinates = geometry_coordinates(stack.geometry, stack.slice_positions) | _segment_coordinates(stack)
+    for axis in stack.axes:
+        attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
+        coordinates[axis.name] = xr.Variable((axis.name,), _array(axis.labels), attrs)
+    for name, (values, attrs) in per_image.items():
+        if any(v is not None for v in values):
+            one_file = name in {"sop_instance_uid", "source"} and len(instances) > 1 and len({*map(id, instances)}) == 1
+            coordinates[name] = _per_image(stack, values[:1] if one_file else values, attrs)
+    if coordinates.get("time") is not None and coordinates.get("acquisition_time") is not None:
+        coordinates = _without_repeated_time(coordinates)
+    return coordinates
+
+
+def _without_repeated_time(coordinates: dict[str, xr.Variable]) -> dict[str, xr.Variable]:
+    """Drop the acquisition times where the labels of time say the same."""
+    times = coordinates["acquisition_time"]
+    same = times.dims == ("time",) and np.array_equal(times.values, coordinates["time"].values)
+    return {k: v for k, v in coordinates.items() if not (same and k == "acquisition_time")}
+
+
+def _units(keyword: str) -> dict[str, str]:
+    return {"units": UNITS[keyword]} if keyword in UNITS else {}
+
+
+def _since_first(times: list[float | None]) -> list[float | None]:
+    known = [t for t in times if t is not None]
+    return [None if t is None else round(t - min(known), 6) for t in times]
+
+
+def _per_image(stack: Stack, values: Sequence[Value | None], attrs: dict[str, str]) -> xr.Variable:
+    """Return values of the images on the dimensions that they vary along."""
+    if len(values) < len(stack.slices):
+        return xr.Variable(("image",), _array(values), attrs).isel(image=0)
+    holes = -1 in stack.places
+    array = _array([*values, None] if holes else values)
+    dims, shape = stack.dims[:-2], stack.shape[:-2]
+    variable = xr.Variable(dims, array[np.array(stack.places)].reshape(shape), attrs)
+    for dim in dims[:-1] if len(dims) > 1 else ():
+        first = variable.isel({dim: slice(0, 1)})
+        if _all_equal(variable.values, first.values):
+            variable = variable.isel({dim: 0})
+    if len(variable.dims) > 1 and _all_equal(variable.values, variable.isel(z=slice(0, 1)).values):
+        variable = variable.isel(z=0)
+    return variable
+
+
+def _all_equal(values: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    both_nan = (values != values) & (other != other)  # noqa: PLR0124  # NaN alone differs from itself
+    return bool(((values == other) | both_nan).all())
+
+
+def _array(values: Sequence[Value | None]) -> npt.NDArray[Any]:
+    if all(isinstance(v, int) for v in values):
+        return np.array(values, dtype="int64")
+    if all(v is None or isinstance(v, int | float) for v in values):
+        return np.array([np.nan if v is None else v for v in values], dtype="float64")
+    words = ["\\".join(map(str, v)) if isinstance(v, tuple) else "" if v is None else str(v) for v in values]
+    return np.array(words, dtype=np.dtypes.StringDType())
+
+
+def _snake_case(keyword: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword).lower()
+
+
+def _segment_coordinates(stack: Stack) -> dict[str, xr.Variable]:
+    """Return what the layers of a segmentation stand for."""
+    labels = next((a.labels for a in stack.axes if a.name == "segment"), ())
+    known = {s.number: s for part in stack.slices for s in part.instance.segments}
+    found = [known.get(int(n), Segment(int(n))) for n in labels]
+    if not found:
+        return {}
+    fields = ("label", "category", "type", "colour")
+    return {f"segment_{f}": xr.Variable(("segment",), _array([getattr(s, f) for s in found])) for f in fields}
+
+
+def _segment_attrs(segments: Sequence[Segment]) -> dict[str, Any]:
+    """Return what the values of a label map stand for."""
+    if not segments:
+        return {}
+    return {
+        "segment_numbers": [s.number for s in segments],
+        "segment_labels": [s.label for s in segments],
+        "segment_colours": [s.colour for s in segments],
+    }

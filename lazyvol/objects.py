@@ -1,0 +1,144 @@
+"""What the nested elements of a header say of segments, detectors, dimensions and mosaics.
+
+pydicom finds and decodes these; they are few in a file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
+
+from lazyvol.keywords import KEYWORDS
+from lazyvol.nested import CutShortError, Encoding, item_at
+from lazyvol.records import Segment
+
+__all__ = ["nested_values"]
+
+_SIEMENS = ((0x0019, "SIEMENS MR HEADER", 0x0A, "NumberOfImagesInMosaic"),)
+_CSA = (0x0029, "SIEMENS CSA HEADER", 0x10, "CSAImageHeaderInfo")
+_UIH = (0x0065, "Image Private Header", 0x50, "NumberOfSlicesInVolume")
+_UIH_TILES = (0x0065, "Image Private Header", 0x51)
+_SEGMENTS, _DIMENSIONS, _DETECTORS, _IMAGE_TYPE = 0x00620002, 0x00209222, 0x00540022, 0x00080008
+
+
+def nested_values(dataset: Dataset) -> dict[str, Any]:
+    """Return those fields of `Elements` that come from sequences and from the makers' elements."""
+    found: dict[str, Any] = {}
+    if _SEGMENTS in dataset:
+        found["segments"] = tuple(_segment(item) for item in dataset[_SEGMENTS].value)
+    if _DIMENSIONS in dataset:
+        found["dimensions"] = tuple(_pointer(item) for item in dataset[_DIMENSIONS].value)
+    if _DETECTORS in dataset:
+        found["detectors"] = tuple(_raw(item) for item in dataset[_DETECTORS].value)
+    image_type = getattr(dataset.get_item(_IMAGE_TYPE), "value", b"") if _IMAGE_TYPE in dataset else b""
+    if isinstance(image_type, bytes) and (b"MOSAIC" in image_type or b"VFRAME" in image_type):
+        found |= _of_mosaic(dataset)
+    return found
+
+
+def _of_mosaic(dataset: Dataset) -> dict[str, Any]:
+    """Return the makers' elements on the tiles of a sheet."""
+    private = {}
+    for group, creator, element, name in (*_SIEMENS, _CSA, _UIH):
+        value = _private(dataset, group, creator, element)
+        if isinstance(value, bytes):
+            private[name] = value
+        elif value is not None:
+            private[name] = _encoded(value)
+    tiles = _private(dataset, *_UIH_TILES) or ()
+    items = _items(tiles) if isinstance(tiles, bytes) else tuple(_raw(item) for item in tiles)
+    return {"private": private, "tiles": items}
+
+
+def _items(raw: bytes) -> tuple[dict[str, bytes], ...]:
+    """Return the items of a sequence that was written without a VR (DICOM PS3.5 section 6.2.2)."""
+    found, at = [], 0
+    try:
+        while at < len(raw):
+            item, at = item_at(raw, at, Encoding(False, True), {0x00200032: "ImagePositionPatient"})
+            if item is None:
+                break
+            found.append(item)
+    except (CutShortError, ValueError):
+        return ()
+    return tuple(found)
+
+
+def _private(dataset: Dataset, group: int, creator: str, element: int) -> Any:
+    try:
+        return dataset.private_block(group, creator)[element].value
+    except KeyError:
+        return None
+
+
+def _encoded(value: Any) -> bytes:
+    """Return a number as its bytes: a US as two, all else as text."""
+    return value.to_bytes(2, "little") if type(value) is int else str(value).encode("latin-1", "replace")
+
+
+def _raw(item: Dataset) -> dict[str, bytes]:
+    """Return the undecoded values of an item by keyword."""
+    found = {}
+    for tag, element in item.items():
+        if int(tag) in KEYWORDS:
+            value = element.value
+            found[KEYWORDS[int(tag)]] = value if isinstance(value, bytes) else _text(value)
+    return found
+
+
+def _text(value: Any) -> bytes:
+    several = hasattr(value, "__iter__") and not isinstance(value, str)
+    many = value if several else [value]
+    return "\\".join(map(str, many)).encode("latin-1", "replace")
+
+
+def _pointer(item: Dataset) -> str:
+    """Return the keyword of what a dimension index points to, or its tag if it is private."""
+    tag = item.get("DimensionIndexPointer", 0) or 0
+    return keyword_for_tag(tag) or f"Private{int(tag):08X}"
+
+
+def _segment(item: Dataset) -> Segment:
+    return Segment(
+        number=int(item.get("SegmentNumber", 0) or 0),
+        label=str(item.get("SegmentLabel", "") or ""),
+        category=_meaning(item, "SegmentedPropertyCategoryCodeSequence"),
+        type=_meaning(item, "SegmentedPropertyTypeCodeSequence"),
+        colour=_colour(item.get("RecommendedDisplayCIELabValue")),
+    )
+
+
+def _meaning(item: Dataset, keyword: str) -> str:
+    codes = item.get(keyword)
+    return str(codes[0].get("CodeMeaning", "") or "") if codes else ""
+
+
+def _colour(value: Any) -> str:
+    """Return a CIELab colour as Section C.10.7.1.1 of PS3.3 stores it (D50) in sRGB (D65), ``#rrggbb``."""
+    numbers = [int(v) for v in value] if hasattr(value, "__iter__") and not isinstance(value, str) else []
+    if len(numbers) != 3:
+        return ""
+    lightness = numbers[0] * 100 / 65535
+    a, b = (n * 255 / 65535 - 128 for n in numbers[1:])
+    y = (lightness + 16) / 116
+    x, z = y + a / 500, y - b / 200
+    cubes = (f**3 if f > 6 / 29 else 3 * (6 / 29) ** 2 * (f - 4 / 29) for f in (x, y, z))
+    xyz = [w * f for w, f in zip(_WHITE, cubes, strict=True)]
+    linear = (sum(c * v for c, v in zip(row, xyz, strict=True)) for row in _SRGB)
+    return "#" + "".join(f"{round(255 * _gamma(min(1.0, max(0.0, v)))):02x}" for v in linear)
+
+
+_WHITE = (0.96422, 1.0, 0.82521)
+"""XYZ of white under D50."""
+_SRGB = (
+    (3.1338561, -1.6168667, -0.4906146),
+    (-0.9787684, 1.9161415, 0.0334540),
+    (0.0719453, -0.2289914, 1.4052427),
+)
+"""From XYZ under D50 to linear sRGB (IEC 61966-2-1, Bradford adaptation)."""
+
+
+def _gamma(linear: float) -> float:
+    return 12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055
