@@ -78,8 +78,9 @@ def _scalar(geometry: Geometry) -> xr.Variable:
 
 def _checksum(attrs: Mapping[str, Any]) -> np.int64:
     """Return a number that differs between geometries, so that arithmetic between them drops the coordinate."""
-    directions = [round(v, 6) + 0.0 for v in attrs["directions"]]
-    text = json.dumps([directions, attrs["convention"], attrs["frame_of_reference"]])
+    numbers = np.asarray(attrs["directions"], dtype=float).tolist()  # null, which stores have for NaN, is NaN
+    directions = [round(v, 6) + 0.0 for v in numbers]
+    text = json.dumps([directions, str(attrs.get("convention", "")), str(attrs.get("frame_of_reference", ""))])
     return np.int64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True))
 
 
@@ -107,7 +108,8 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
     ------
     GeometryError
         If the volume has no ``geometry`` coordinate (it is not from lazyvol, or was combined
-        with a volume of another geometry), is empty, or is cut unevenly along y or x.
+        with a volume of another geometry) or several geometries, is empty, or is cut unevenly
+        along y or x.
 
     Examples
     --------
@@ -121,6 +123,7 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
             "the array has no coordinate 'geometry', so its place in the patient is not known. Either it was not "
             "opened by lazyvol, or it was combined with a volume of another geometry: bring both onto one grid first."
         )
+    _require_one_geometry(volume.coords[COORDINATE])
     attrs = volume.coords[COORDINATE].attrs
     directions, spacings = (np.asarray(attrs[k], dtype=float) for k in ("directions", "spacing"))  # null is NaN
     directions = directions.reshape(3, 3)
@@ -138,6 +141,22 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
         frame_of_reference=str(attrs.get("frame_of_reference", "")),
         convention=str(attrs["convention"]),
     )
+
+
+def _require_one_geometry(coordinate: xr.DataArray) -> None:
+    """Raise unless the value is the checksum of the attributes: xarray joins values, and keeps the first attributes."""
+    found = np.unique(coordinate.values)
+    if found.size > 1:
+        raise GeometryError(
+            f"the volume was put together along {', '.join(map(str, coordinate.dims))} from {found.size} geometries, "
+            "so it has no one place in the patient. Combine with join_series, which refuses volumes that lie elsewhere."
+        )
+    if found.size and found[0] != _checksum(coordinate.attrs):
+        raise GeometryError(
+            f"the coordinate 'geometry' is {found[0]}, but its attributes describe another geometry "
+            f"({_checksum(coordinate.attrs)}), so the place in the patient is not known. The volume is part of "
+            "several that were combined, or the attributes were changed. Open it again; combine with join_series."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -337,6 +337,57 @@ def test_arithmetic_between_different_geometries_drops_both(other, turn):
         geometry_of(together)
 
 
+def other_geometry():
+    return volume(replace(grid(), frame_of_reference="1.2.8"))
+
+
+@pytest.mark.parametrize("dim", ["time", "z"])
+def test_volumes_of_two_geometries_put_together_have_none(dim):
+    with pytest.raises(GeometryError, match=rf"put together along {dim} from 2 geometries.*join_series"):
+        geometry_of(xr.concat([volume(grid()), other_geometry()], dim, coords="different", compat="equals"))
+
+
+def test_the_part_of_another_geometry_is_not_placed_by_the_first():
+    both = xr.concat([volume(grid()), other_geometry()], "time", coords="different", compat="equals")
+    with pytest.raises(GeometryError, match="its attributes describe another geometry"):
+        geometry_of(both.isel(time=1))
+    assert geometry_of(both.isel(time=0)) == grid()
+
+
+def test_volumes_of_one_geometry_put_together_keep_it():
+    made = volume(grid())
+    along = xr.concat([made, made], "time", coords="all")
+    assert along.geometry.dims == ("time",)
+    assert geometry_of(along) == grid()
+
+
+@pytest.mark.parametrize("name", ["directions", "convention", "frame_of_reference"])
+def test_an_attribute_that_was_changed_is_found_out(name):
+    made = volume(grid())
+    changed = {"directions": [0.0, 1.0] + [0.0] * 7, "convention": "RAS", "frame_of_reference": "1.2.8"}
+    made.geometry.attrs[name] = changed[name]
+    with pytest.raises(GeometryError, match="its attributes describe another geometry"):
+        geometry_of(made)
+
+
+@pytest.mark.parametrize("geometry", [grid(), UNPLACED], ids=["known", "unknown"])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda attrs: json.loads(json.dumps(attrs).replace("NaN", "null")),
+        lambda attrs: {k: np.asarray(v) if isinstance(v, list) else v for k, v in attrs.items()},
+        lambda attrs: {k: np.float64(v) if isinstance(v, float) else v for k, v in attrs.items()},
+    ],
+    ids=["as strict JSON", "as arrays", "as NumPy numbers"],
+)
+def test_attributes_that_a_format_changed_are_still_of_the_geometry(geometry, kept):
+    made = volume(geometry)
+    before = str(geometry_of(made))
+    made.coords["geometry"].attrs = kept(dict(made.geometry.attrs))
+    assert str(geometry_of(made)) == before
+    assert geometry_of(with_frame_of_reference(made, "2.25.1")).frame_of_reference == "2.25.1"
+
+
 def test_rounding_is_no_difference_of_geometry():
     near = grid(directions=((0.0, 1e-9, 1.0), (0.0, 1.0, -1e-9), (1.0, -0.0, 0.0)))
     assert "geometry" in (volume(grid()) + volume(near)).coords
