@@ -21,7 +21,15 @@ import xarray as xr
 from lazyvol.errors import Finding, GeometryError
 from lazyvol.geometry import SPACING_ATOL, SPACING_RTOL, UNKNOWN, ZYX, Geometry, find_gaps
 
-__all__ = ["findings_of", "geometry_coordinates", "geometry_of", "with_frame_of_reference"]
+__all__ = [
+    "attrs_with_nan",
+    "findings_of",
+    "geometry_coordinates",
+    "geometry_of",
+    "strict_attrs",
+    "strict_coordinates",
+    "with_frame_of_reference",
+]
 
 Array = npt.NDArray[np.float64]
 AXES = ("z", "y", "x")
@@ -217,3 +225,33 @@ def findings_of(volume: xr.DataArray) -> tuple[Finding, ...]:
     """
     lines = volume.attrs.get("findings", [])
     return tuple(Finding.from_json(line) for line in ([lines] if isinstance(lines, str) else lines))
+
+
+def strict_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return attributes as strict JSON holds them, with null for NaN."""
+    return {str(name): _strict(value) for name, value in attrs.items()}
+
+
+def strict_coordinates(volume: xr.DataArray) -> xr.Dataset:
+    """Return the coordinates alone, with attributes as strict JSON holds them."""
+    coordinates = xr.Dataset(coords=volume.coords)
+    for coordinate in coordinates.variables.values():
+        coordinate.attrs = strict_attrs(coordinate.attrs)
+    return coordinates
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_strict(v) for v in np.asarray(value, dtype=object).tolist()]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def attrs_with_nan(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return attributes as they were before `strict_attrs`."""
+    return {name: _with_nan(value) for name, value in attrs.items()}
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_nan(v) for v in value]
+    return float("nan") if value is None else value
