@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import product
@@ -93,8 +93,7 @@ def save_zarr(
     >>> bool((lazyvol.open_zarr(folder) == volume).all())
     True
     """
-    path = os.fspath(store).rstrip("/")
-    _require_local(path)
+    path = _local(store)
     if identifiers not in {"none", "uids"}:
         raise OptionError(f"identifiers={identifiers!r} is not known; it can be 'none' or 'uids'.")
     geometry_of(volume)
@@ -141,8 +140,7 @@ def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
     ...
     lazyvol.errors.StoreError: ... is no Zarr store...
     """
-    path = os.fspath(store).rstrip("/")
-    _require_local(path)
+    path = _local(store)
     root = _complete_root(path)
     dataset = xr.open_zarr(path, group=LEVEL, consolidated=False, chunks=None)
     image: Any = indexing.LazilyIndexedArray(StoredImage(path))
@@ -155,9 +153,11 @@ def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
     return chunked(volume, lengths, token=root["uid"])
 
 
-def _require_local(path: str) -> None:
+def _local(store: Path) -> str:
+    path = os.fspath(store).rstrip("/")
     if "://" in path:
         raise StoreError(f"{path} is a URL; stores are written to and read from local folders. Copy it there.")
+    return path
 
 
 def _complete_root(path: str) -> dict[str, Any]:
@@ -218,12 +218,17 @@ class StoredImage(BackendArray):
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         vectorized = isinstance(key, indexing.VectorizedIndexer)
-        read = partial(self._read, self.image.vindex if vectorized else self.image.oindex)
+        read = partial(self._read, self.image.vindex.__getitem__ if vectorized else self._outer)
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.VECTORIZED, read)
 
-    def _read(self, selection: Any, key: tuple[Any, ...]) -> Any:
+    def _outer(self, key: tuple[Any, ...]) -> Any:
+        """Select without single indices, which zarr 3.1.5 mixes up with lists of them."""
+        values: Any = self.image.oindex[tuple(slice(k, k + 1) if np.isscalar(k) else k for k in key)]
+        return values[tuple(0 if np.isscalar(k) else slice(None) for k in key)]
+
+    def _read(self, select: Callable[[Any], Any], key: tuple[Any, ...]) -> Any:
         try:
-            values = selection[key]
+            values = select(key)
         except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:  # as codecs like to raise
             raise self._damaged(key, self._changed(key) or f"cannot be decoded: {str(error).rstrip('.')}") from error
         if changed := self._changed(key):
@@ -295,10 +300,8 @@ def _compressors(dtype: np.dtype[Any]) -> tuple[BloscCodec | Crc32cCodec, ...]:
 
 def _fill_value(dtype: np.dtype[Any]) -> npt.ArrayLike:
     """Return what plain xarray reads where a shard is absent; a whole store holds all of them."""
-    if dtype.kind == "f":
-        return float("nan")
-    if dtype.kind == "b":
-        return False
+    if dtype.kind not in "iu":
+        return False if dtype.kind == "b" else float("nan")
     limits = np.iinfo(dtype)
     return int(limits.min if dtype.kind == "i" else limits.max)
 
@@ -385,10 +388,8 @@ def _remove_dead(lock: str, partial: str) -> None:
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 
