@@ -223,8 +223,9 @@ class StoredImage(BackendArray):
 
     def _outer(self, key: tuple[Any, ...]) -> Any:
         """Select without single indices, which zarr 3.1.5 mixes up with lists of them."""
-        values: Any = self.image.oindex[tuple(slice(k, k + 1) if np.isscalar(k) else k for k in key)]
-        return values[tuple(0 if np.isscalar(k) else slice(None) for k in key)]
+        single = [isinstance(k, int | np.integer) for k in key]
+        chosen = tuple(slice(k, k + 1) if one else k for k, one in zip(key, single, strict=True))
+        return np.asarray(self.image.oindex[chosen])[tuple(0 if one else slice(None) for one in single)]
 
     def _read(self, select: Callable[[Any], Any], key: tuple[Any, ...]) -> Any:
         try:

@@ -338,15 +338,43 @@ def test_a_window_sets_black_and_white(axial, window, limits):
     assert image.get_clim() == limits
 
 
+@pytest.mark.parametrize(
+    ("window", "limits"),
+    [
+        ("lung", (-1350, 150)),
+        ("SOFT TISSUE", (-160, 240)),
+        (None, (-160, 240)),
+        ((0.5, 1), (0, 1)),
+        ((0.2, 0.01), (0.195, 0.205)),
+    ],
+    ids=str,
+)
+def test_a_window_of_floating_point_is_exact(axial, window, limits):
+    (image,) = lv.plot_slices(axial.astype("float32"), z=59, window=window)
+    assert image.get_clim() == pytest.approx(limits)
+
+
+def test_a_window_of_the_header_may_be_narrow_for_floating_point(axial):
+    narrow = axial.astype("float32").assign_attrs(WindowCenter=0.5, WindowWidth=0.1, WindowCenterWidthExplanation="T1")
+    (image,) = lv.plot_slices(narrow, z=59)
+    assert image.get_clim() == pytest.approx((0.45, 0.55))
+
+
+def test_a_window_narrower_than_one_is_refused_for_integers_with_what_takes_it(axial):
+    with pytest.raises(PlotError, match=r"window of int16 must be at least 1, not 0\.5; of floating point"):
+        lv.plot_slices(axial, z=59, window=(0, 0.5))
+
+
 def test_an_unknown_window_lists_those_that_are_known(axial):
     with pytest.raises(PlotError, match=r"no window 'lungs'\. Known are .*'LUNG'.*'lung'.*\(centre, width\)"):
         lv.plot_slices(axial, z=59, window="lungs")
 
 
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
 @pytest.mark.parametrize("width", [0, -5])
-def test_a_window_without_width_is_refused(axial, width):
+def test_a_window_without_width_is_refused(axial, width, dtype):
     with pytest.raises(PlotError, match="width of a window"):
-        lv.plot_slices(axial, z=59, window=(0, width))
+        lv.plot_slices(axial.astype(dtype), z=59, window=(0, width))
 
 
 @pytest.mark.parametrize("window", [(0, float("nan")), (float("nan"), 4), (1,), 5], ids=str)
