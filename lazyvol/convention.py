@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lazyvol.errors import Finding, GeometryError
+from lazyvol.errors import Finding, GeometryError, OptionError, StoreError
 from lazyvol.geometry import SPACING_ATOL, SPACING_RTOL, UNKNOWN, ZYX, Geometry, find_gaps
 
 __all__ = [
@@ -26,8 +26,8 @@ __all__ = [
     "findings_of",
     "geometry_coordinates",
     "geometry_of",
-    "strict_attrs",
-    "strict_coordinates",
+    "require_volume",
+    "strict",
     "with_frame_of_reference",
 ]
 
@@ -98,6 +98,19 @@ def with_frame_of_reference(volume: xr.DataArray, uid: str) -> xr.DataArray:
     return volume.assign_coords({COORDINATE: xr.Variable((), _checksum(attrs), attrs)})
 
 
+def require_volume(volume: Any) -> None:
+    """Raise unless it is a DataArray, with what to take instead."""
+    if isinstance(volume, xr.DataArray):
+        return
+    remedy = "Open one with open_volume or open_zarr."
+    if isinstance(volume, xr.Dataset):
+        name = next(iter(sorted(volume.data_vars, key=lambda v: v != "image")), "image")
+        remedy = f"Take dataset[{name!r}]."
+    elif isinstance(volume, xr.DataTree):
+        remedy = f'Take the image of one node, e.g. tree["{next(iter(volume.children), "stack0")}"]["image"].'
+    raise OptionError(f"a volume is a DataArray, not a {type(volume).__name__}. {remedy}")
+
+
 def geometry_of(volume: xr.DataArray) -> Geometry:
     """Return where the voxels of a volume lie, from its coordinates alone.
 
@@ -118,6 +131,8 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
         If the volume has no ``geometry`` coordinate (it is not from lazyvol, or was combined
         with a volume of another geometry) or several geometries, is empty, or is cut unevenly
         along y or x.
+    OptionError
+        If it is no DataArray.
 
     Examples
     --------
@@ -126,6 +141,7 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
     >>> lazyvol.geometry_of(volume[::2]).spacing.z
     80.0
     """
+    require_volume(volume)
     if COORDINATE not in volume.coords or "directions" not in volume.coords[COORDINATE].attrs:
         raise GeometryError(
             "the array has no coordinate 'geometry', so its place in the patient is not known. Either it was not "
@@ -187,6 +203,7 @@ def _axis(volume: xr.DataArray, axis: str, spacing: float) -> _Axis:
     labels = np.atleast_1d(np.asarray(volume.coords[axis].values, dtype=float))
     if length == 1:
         return _Axis(1, float(labels[0]), float(spacing))
+    _require_labels(labels, axis)
     steps = np.diff(labels)
     if not ((steps > 0).all() or (steps < 0).all()):
         raise GeometryError(
@@ -201,6 +218,22 @@ def _axis(volume: xr.DataArray, axis: str, spacing: float) -> _Axis:
         )
     positions = tuple(map(float, np.abs(labels - labels[0]))) if np.isnan(step) else ()
     return _Axis(length, float(labels[0]), step, sign, positions)
+
+
+def _require_labels(labels: Array, axis: str) -> None:
+    """Raise if labels are absent or repeat, which sorting would not mend."""
+    absent = int(np.isnan(labels).sum())
+    if absent:
+        raise GeometryError(
+            f"{absent} of {labels.size} labels of {axis} are NaN, as pad leaves them, so the volume is no grid. Take "
+            f"the part that has labels: isel({axis}=volume.{axis}.notnull()), or give labels with assign_coords."
+        )
+    found, counts = np.unique(labels, return_counts=True)
+    if found.size < labels.size:
+        raise GeometryError(
+            f"the label {axis} = {found[counts.argmax()]:g} occurs {counts.max()} times, so the volume is no grid. "
+            f"Select each voxel once, or drop the repeats with drop_duplicates({axis!r})."
+        )
 
 
 def _regular_step(steps: Array, spacing: float) -> float:
@@ -223,31 +256,67 @@ def findings_of(volume: xr.DataArray) -> tuple[Finding, ...]:
     >>> lazyvol.findings_of(lazyvol.open_volume(getfixture("chest_folder")))
     ()
     """
+    require_volume(volume)
     lines = volume.attrs.get("findings", [])
     return tuple(Finding.from_json(line) for line in ([lines] if isinstance(lines, str) else lines))
 
 
-def strict_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return attributes as strict JSON holds them, with null for NaN."""
-    return {str(name): _strict(value) for name, value in attrs.items()}
+def strict(volume: xr.DataArray) -> xr.DataArray:
+    """Return the volume with attributes as strict JSON holds them, also those of its coordinates.
+
+    Raises
+    ------
+    StoreError
+        If values, a coordinate or an attribute cannot be written; says which.
+    """
+    if volume.dtype.kind not in "biuf" or volume.dtype.itemsize > 8:
+        raise StoreError(
+            f"a store holds whole numbers, floating point up to float64, or bool, not {volume.dtype}. Save "
+            'volume.astype("float32"), or abs(volume), volume.real or volume.imag of complex values.'
+        )
+    kept = volume.copy(deep=False)
+    kept.attrs = _strict_attrs(volume.attrs, "the volume")
+    for name, coordinate in kept.coords.items():
+        _require_plain(name, coordinate)
+        coordinate.attrs = _strict_attrs(coordinate.attrs, f"the coordinate {name!r}")
+    return kept
 
 
-def strict_coordinates(volume: xr.DataArray) -> xr.Dataset:
-    """Return the coordinates alone, with attributes as strict JSON holds them."""
-    coordinates = xr.Dataset(coords=volume.coords)
-    for coordinate in coordinates.variables.values():
-        coordinate.attrs = strict_attrs(coordinate.attrs)
-    return coordinates
+def _require_plain(name: Any, coordinate: xr.DataArray) -> None:
+    """Raise unless a store can hold a coordinate."""
+    words = coordinate.dtype.kind != "O" or all(isinstance(v, str) for v in coordinate.values.flat)
+    if not isinstance(name, str) or name == "image" or not words:
+        raise StoreError(
+            f"the coordinate {name!r} of {coordinate.dtype} cannot be written to a store; its name must be text other "
+            f"than 'image', and its values numbers or text. Drop it: volume.drop_vars([{name!r}])."
+        )
+
+
+def _strict_attrs(attrs: Mapping[Any, Any], of: str) -> dict[str, Any]:
+    """Return attributes as strict JSON holds them: plain numbers and lists, and null for NaN."""
+    kept = {name: _strict(value) for name, value in attrs.items()}
+    for name, value in kept.items():
+        try:
+            json.dumps({name: value}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"the attribute {name!r} of {of} is of type {type(attrs[name]).__name__}, which a store cannot hold. "
+                f"Make it a number, text or a list of them, or remove it: attrs.pop({name!r})."
+            ) from error
+    return kept
 
 
 def _strict(value: Any) -> Any:
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_strict(v) for v in np.asarray(value, dtype=object).tolist()]
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    if isinstance(value, list | tuple):
+        return [_strict(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _strict(v) for k, v in value.items()}
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def attrs_with_nan(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return attributes as they were before `strict_attrs`."""
+    """Return attributes as they were before `strict`."""
     return {name: _with_nan(value) for name, value in attrs.items()}
 
 

@@ -30,7 +30,7 @@ from xarray.core import indexing
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from lazyvol.chunks import Chunks, chunked, store_chunks
-from lazyvol.convention import attrs_with_nan, geometry_of, strict_attrs, strict_coordinates, with_frame_of_reference
+from lazyvol.convention import attrs_with_nan, geometry_of, strict, with_frame_of_reference
 from lazyvol.errors import IncompleteStoreError, OptionError, SourceNotFoundError, StoreError
 from lazyvol.privacy import Identifiers, pseudonym, read_key
 
@@ -78,7 +78,8 @@ def save_zarr(
     Raises
     ------
     StoreError
-        If the store exists, or another process is writing it.
+        If the store exists, another process is writing it, or something of the volume or the key
+        cannot be written; says what.
     GeometryError
         If the array carries no geometry.
     PixelReadError, PixelRangeError
@@ -94,16 +95,18 @@ def save_zarr(
     True
     """
     path = _local(store)
-    if identifiers not in {"none", "uids"}:
-        raise OptionError(f"identifiers={identifiers!r} is not known; it can be 'none' or 'uids'.")
-    geometry_of(volume)
+    if identifiers not in ("none", "uids") or overwrite not in (True, False):
+        raise OptionError(
+            f"identifiers={identifiers!r} can be 'none' or 'uids', overwrite={overwrite!r} True or False."
+        )
+    kept = strict(_without_identifiers(volume, identifiers))
     if os.path.lexists(path) and not overwrite:
         raise StoreError(f"{path} exists. Give another name, or overwrite=True.")
     if os.path.lexists(path) and not os.path.isfile(os.path.join(path, "zarr.json")):
         raise StoreError(f"{path} exists and is no Zarr store, so it is not overwritten. Give another name.")
     partial = f"{path}.partial"
     with _locked(partial):
-        _write(_without_identifiers(volume, identifiers), partial, identifiers, progress)
+        _write(kept, partial, identifiers, progress)
         _appear(partial, path)
 
 
@@ -252,11 +255,12 @@ class StoredImage(BackendArray):
 
 def _without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:
     """Return the volume as it may be written: no paths, and UIDs only under other names unless asked for."""
+    geometry = geometry_of(volume)
     kept = volume.drop_vars("source", errors="ignore")
     if identifiers == "uids":
         return kept
     key = read_key()
-    kept = with_frame_of_reference(kept, pseudonym(geometry_of(kept).frame_of_reference, key))
+    kept = with_frame_of_reference(kept, pseudonym(geometry.frame_of_reference, key))
     if "sop_instance_uid" in kept.coords:
         uids = kept.coords["sop_instance_uid"]
         names = np.array([pseudonym(u, key) for u in uids.values.ravel()], dtype=np.dtypes.StringDType())
@@ -274,6 +278,7 @@ def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progres
         "uid": uuid.uuid4().hex,
         "complete": False,
     }
+    blosc = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=volume.dtype.itemsize)
     root = zarr.create_group(partial, attributes={"lazyvol": about})
     image = root.create_group(LEVEL).create_array(
         NAME,
@@ -281,30 +286,24 @@ def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progres
         dtype=volume.dtype,
         chunks=tuple(chunks.values()),
         shards=tuple(shards.values()),
-        compressors=_compressors(volume.dtype),
+        compressors=[blosc, Crc32cCodec()],  # the checksum makes a flipped bit an error
         fill_value=_fill_value(volume.dtype),
-        attributes=strict_attrs(volume.attrs),
+        attributes=volume.attrs,
         dimension_names=[str(d) for d in volume.dims],
         config={"write_empty_chunks": True},
     )
-    strict_coordinates(volume).to_zarr(partial, group=LEVEL, mode="a", consolidated=False)
+    xr.Dataset(coords=volume.coords).to_zarr(partial, group=LEVEL, mode="a", consolidated=False)
     data = chunked(volume.rename(NAME), slabs).data.rechunk(tuple(slabs.values()))
     with _bar(progress):
         da.store(data, image, lock=False)  # type: ignore[arg-type]  # a Zarr array takes slices
     root.attrs["lazyvol"] = {**about, "complete": True}
 
 
-def _compressors(dtype: np.dtype[Any]) -> tuple[BloscCodec | Crc32cCodec, ...]:
-    """Return how chunks are packed; their checksum makes a flipped bit an error, not another value."""
-    return BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=dtype.itemsize), Crc32cCodec()
-
-
 def _fill_value(dtype: np.dtype[Any]) -> npt.ArrayLike:
     """Return what plain xarray reads where a shard is absent; a whole store holds all of them."""
     if dtype.kind not in "iu":
         return False if dtype.kind == "b" else float("nan")
-    limits = np.iinfo(dtype)
-    return int(limits.min if dtype.kind == "i" else limits.max)
+    return int(np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max)
 
 
 def _bar(progress: bool) -> AbstractContextManager[Any]:

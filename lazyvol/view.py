@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lazyvol.convention import geometry_of
+from lazyvol.convention import geometry_of, require_volume
 from lazyvol.errors import OutsideVolumeError, PlotError
 from lazyvol.geometry import ZYX, Geometry
 from lazyvol.windows import Window, window_limits
@@ -111,6 +111,7 @@ def plot_slices(
     >>> image.get_extent()
     [-256.0, 256.0, -192.0, 192.0]
     """
+    require_volume(volume)
     extra = [str(d) for d in volume.dims if d not in AXES]
     if extra or len(volume.dims) < 2:
         raise PlotError(
@@ -218,6 +219,8 @@ def _axes_for(cuts: Sequence[_Cut], geometry: Geometry, ax: Any) -> list[Any]:
         given = list(np.ravel(np.asarray(ax, dtype=object)))
         if len(given) != count:
             raise PlotError(f"{count} cuts need {count} axes, not {len(given)}.")
+        if not all(hasattr(panel, "imshow") for panel in given):
+            raise PlotError(f"ax={ax!r} must be matplotlib axes, one for each cut, or None for a new figure.")
         return given
     import matplotlib.pyplot as plt
 

@@ -12,7 +12,7 @@ from made import axial, examples, points, rotations, stack
 
 import lazyvol as lv
 from lazyvol.convention import findings_of, geometry_coordinates, geometry_of, with_frame_of_reference
-from lazyvol.errors import CODES, Finding, GeometryError, finding
+from lazyvol.errors import CODES, Finding, GeometryError, OptionError, finding
 from lazyvol.geometry import ZYX, Geometry
 from lazyvol.series import group_series
 
@@ -198,11 +198,28 @@ def test_uneven_slices_keep_their_positions():
     assert np.isnan(back.spacing.z)
 
 
-@pytest.mark.parametrize("chosen", [[0, 2, 1], [1, 1], [3, 3, 2]], ids=str)
 @pytest.mark.parametrize("axis", AXES)
-def test_voxels_out_of_order_are_no_grid(axis, chosen):
-    with pytest.raises(GeometryError, match=rf"labels of {axis} neither ascend nor descend"):
+def test_voxels_out_of_order_are_no_grid(axis):
+    with pytest.raises(GeometryError, match=rf"labels of {axis} neither ascend nor descend.*sortby\('{axis}'\)"):
+        geometry_of(volume(grid()).isel({axis: [0, 2, 1]}))
+
+
+@pytest.mark.parametrize("chosen", [[1, 1], [3, 1, 1, 2]], ids=str)
+@pytest.mark.parametrize("axis", AXES)
+def test_voxels_that_repeat_are_no_grid(axis, chosen):
+    label = grid().coordinates()[AXES.index(axis)][1]
+    with pytest.raises(GeometryError, match=rf"label {axis} = {label:g} occurs 2 times.*drop_duplicates\('{axis}'\)"):
         geometry_of(volume(grid()).isel({axis: chosen}))
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_voxels_without_label_are_no_grid_and_the_remedy_works(axis):
+    padded = volume(grid()).pad({axis: 2})
+    with pytest.raises(
+        GeometryError, match=rf"4 of \d+ labels of {axis} are NaN.*isel\({axis}=volume\.{axis}\.notnull"
+    ):
+        geometry_of(padded)
+    assert geometry_of(padded.isel({axis: padded[axis].notnull()})) == grid()
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -401,6 +418,25 @@ def test_an_array_that_is_not_of_lazyvol_has_no_geometry():
 def test_a_coordinate_of_that_name_without_directions_is_no_geometry():
     with pytest.raises(GeometryError, match="has no coordinate 'geometry'"):
         geometry_of(xr.DataArray(np.zeros((2, 2, 2)), {"geometry": 1}, AXES))
+
+
+@pytest.mark.parametrize(
+    ("thing", "hint"),
+    [
+        (volume(grid()).to_dataset(), r"not a Dataset\. Take dataset\['image'\]"),
+        (volume(grid()).to_dataset(name="pet"), r"Take dataset\['pet'\]"),
+        (xr.DataTree(children={"stack1": xr.DataTree(volume(grid()).to_dataset())}), r'tree\["stack1"\]\["image"\]'),
+        (np.zeros((2, 2, 2)), r"not a ndarray\. Open one with open_volume"),
+        ("chest-data", "not a str"),
+    ],
+    ids=["Dataset", "Dataset of another name", "DataTree", "NumPy", "path"],
+)
+@pytest.mark.parametrize(
+    "ask", [geometry_of, findings_of, lv.field_of_view, lv.plot_slices, lv.rectify], ids=lambda f: f.__name__
+)
+def test_what_is_no_volume_is_named_with_what_to_take(ask, thing, hint):
+    with pytest.raises(OptionError, match=hint):
+        ask(thing)
 
 
 def test_another_frame_of_reference_is_another_geometry():

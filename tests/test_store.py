@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from lazyvol import chunks as cuts
 from lazyvol.errors import (
     GeometryError,
     IncompleteStoreError,
+    LazyvolError,
     OptionError,
     PixelReadError,
     SourceNotFoundError,
@@ -745,7 +747,7 @@ def test_a_damaged_store_says_so_from_another_process(volume, store):
 
 
 def test_a_store_without_checksums_of_its_chunks_opens(volume, store, monkeypatch):
-    monkeypatch.setattr("lazyvol.store._compressors", lambda dtype: BloscCodec(typesize=dtype.itemsize))
+    monkeypatch.setattr("lazyvol.store.Crc32cCodec", BloscCodec)
     lv.save_zarr(volume, store)
     np.testing.assert_array_equal(lv.open_zarr(store), volume)
 
@@ -785,6 +787,76 @@ def test_what_is_no_store_is_never_overwritten(chest_folder, tmp_path, kind):
     with pytest.raises(StoreError, match="no Zarr store, so it is not overwritten"):
         lv.save_zarr(lv.open_volume(chest_folder), path, overwrite=True)
     assert path.exists()
+
+
+# What cannot be written is named before anything is written
+
+
+def assert_refused(volume, store, match, **options):
+    with pytest.raises(LazyvolError, match=match):
+        lv.save_zarr(volume, store, **options)
+    assert {p.name for p in store.parent.iterdir()} <= {"dicom"}
+
+
+@pytest.mark.parametrize("value", [object(), np.datetime64("2020-01-01"), 1j, {1}, b"x", [1, object()]], ids=repr)
+def test_an_attribute_that_cannot_be_written_is_named(volume, store, value):
+    assert_refused(volume.assign_attrs(foo=value), store, r"attribute 'foo' of the volume.*attrs\.pop\('foo'\)")
+
+
+def test_an_attribute_of_a_coordinate_that_cannot_be_written_is_named(volume, store):
+    volume.z.attrs["foo"] = object()
+    assert_refused(volume, store, "attribute 'foo' of the coordinate 'z'")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float32(3), 3.0),
+        (np.int16(3), 3),
+        (np.bool_(True), True),
+        (np.arange(3), [0, 1, 2]),
+        ((np.int8(1), 2), [1, 2]),
+        (np.ones((2, 1)), [[1.0], [1.0]]),
+        ({"a": np.float32(0.5)}, {"a": 0.5}),
+    ],
+    ids=repr,
+)
+def test_an_attribute_of_numpy_is_written_as_plain_numbers(volume, store, value, expected):
+    lv.save_zarr(volume.assign_attrs(foo=value), store)
+    assert lv.open_zarr(store).attrs["foo"] == expected
+
+
+@pytest.mark.parametrize(
+    "coordinate",
+    [("l", np.array([{}] * 6, object)), (("l", 1), np.arange(6)), ("image", np.arange(6))],
+    ids=["things", "name", "image"],
+)
+def test_a_coordinate_that_cannot_be_written_is_named(volume, store, coordinate):
+    name, values = coordinate
+    assert_refused(volume.assign_coords({name: ("z", values)}), store, r"coordinate .* cannot be written.*drop_vars")
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "longdouble", "U3", "datetime64[s]", "object"])
+def test_values_that_are_no_numbers_are_refused(volume, store, dtype):
+    assert_refused(volume.astype(dtype), store, "a store holds whole numbers, floating point")
+
+
+@pytest.mark.parametrize("options", [{"overwrite": "no"}, {"overwrite": None}, {"identifiers": ["uids"]}], ids=str)
+def test_an_option_that_cannot_be_is_named(volume, store, options):
+    ((name, value),) = options.items()
+    assert_refused(volume, store, rf"{name}={re.escape(repr(value))}", **options)
+
+
+def test_a_dataset_is_refused_with_what_to_take(volume, store):
+    assert_refused(volume.to_dataset(), store, r"Take dataset\['image'\]")
+
+
+def test_a_key_that_cannot_be_kept_leaves_nothing(volume, store, tmp_path, monkeypatch):
+    monkeypatch.delenv("LAZYVOL_KEY")
+    (tmp_path / "dicom" / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "dicom" / "file"))
+    assert_refused(volume, store, r'file/lazyvol/key: .*LAZYVOL_KEY.*identifiers="uids"')
+    lv.save_zarr(volume, store, identifiers="uids")
 
 
 def test_a_choice_of_identifiers_that_is_not_known_is_named(chest_folder, tmp_path):

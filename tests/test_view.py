@@ -304,6 +304,12 @@ def test_a_wrong_number_of_axes_is_an_error(axial):
         lv.plot_slices(axial, z=[59, 63], ax=ax)
 
 
+@pytest.mark.parametrize("ax", ["x", [None]], ids=str)
+def test_what_are_no_axes_is_named(axial, ax):
+    with pytest.raises(PlotError, match="must be matplotlib axes"):
+        lv.plot_slices(axial, z=59, ax=ax)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_a_figure_has_a_panel_for_each_cut_and_a_bar(axial, count):
     images = lv.plot_slices(axial, z=[55 + 4 * (n % 5) for n in range(count)])
