@@ -123,7 +123,8 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
     -------
     Geometry
         Shape, spacing (mm), origin (LPS, mm) and directions of just these voxels; an axis
-        that a selection dropped has length 1.
+        that a selection dropped has length 1. An axis without label, as a projection leaves it,
+        has no direction, and the volume no origin.
 
     Raises
     ------
@@ -152,15 +153,16 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
     directions, spacings = (np.asarray(attrs[k], dtype=float) for k in ("directions", "spacing"))  # null is NaN
     directions = directions.reshape(3, 3)
     axes = [_axis(volume, axis, float(spacing)) for axis, spacing in zip(AXES, spacings, strict=True)]
-    known = bool(np.isfinite(directions).all()) and all(np.isfinite(a.start) for a in axes)
+    labelled = np.array([[np.isfinite(a.start)] for a in axes])
+    known = bool(np.isfinite(directions).all() and labelled.all())
     starts = np.array([a.start for a in axes])
     origin = starts @ directions
-    turned = directions * np.array([[a.sign] for a in axes]) + 0.0
+    turned = np.where(labelled, directions * np.array([[a.sign] for a in axes]) + 0.0, np.nan)
     return Geometry(
         shape=tuple(a.length for a in axes),  # type: ignore[arg-type]  # three axes
         spacing=ZYX(*(a.spacing for a in axes)),
         origin=tuple(map(float, origin)) if known else UNKNOWN,  # type: ignore[arg-type]
-        directions=tuple(tuple(map(float, row)) for row in turned) if known else (UNKNOWN,) * 3,  # type: ignore[arg-type]
+        directions=tuple(tuple(map(float, row)) for row in turned),  # type: ignore[arg-type]
         slice_positions=axes[0].positions,
         frame_of_reference=str(attrs.get("frame_of_reference", "")),
         convention=str(attrs["convention"]),
@@ -197,7 +199,11 @@ class _Axis:
 def _axis(volume: xr.DataArray, axis: str, spacing: float) -> _Axis:
     length = volume.sizes.get(axis, 1)
     if length == 0:
-        raise GeometryError(f"the volume is empty along {axis}; select at least one voxel.")
+        raise GeometryError(
+            f"the volume is empty along {axis}; select at least one voxel. Arithmetic keeps only labels that both "
+            "sides have: where they differ by rounding, bring one to the labels of the other first, "
+            'b.reindex_like(a, method="nearest", tolerance=0.01).'
+        )
     if axis not in volume.coords:
         return _Axis(length, np.nan, float(spacing))
     labels = np.atleast_1d(np.asarray(volume.coords[axis].values, dtype=float))

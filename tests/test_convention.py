@@ -232,6 +232,28 @@ def test_a_mean_along_an_axis_has_no_place():
     assert not geometry_of(volume(grid()).mean("z")).is_known
 
 
+@pytest.mark.parametrize("axis", AXES)
+def test_a_projection_keeps_the_directions_of_its_other_axes(axis):
+    back = geometry_of(volume(grid())[::-1].max(axis))
+    turned = ((0.0, 0.0, -1.0), *IDENTITY[1:])
+    expected = [(np.nan,) * 3 if a == axis else row for a, row in zip(AXES, turned, strict=True)]
+    np.testing.assert_equal(back.directions, expected)
+    assert np.isnan(back.origin).all()
+
+
+def test_a_projected_axis_counts_as_one_voxel():
+    assert geometry_of(volume(grid()).max("y")).field_of_view == pytest.approx((12.5, 0.8, 3.6))
+
+
+def test_grids_that_differ_by_rounding_come_together_as_the_error_says():
+    one, other = volume(grid()), volume(grid(origin=(-10.0, -20.0, -30.0 + 1e-5)))
+    with pytest.raises(GeometryError, match=r"empty along z.*b\.reindex_like\(a, method=.nearest., tolerance=0\.01\)"):
+        geometry_of(one - other)
+    together = one - other.reindex_like(one, method="nearest", tolerance=0.01)
+    assert geometry_of(together) == grid()
+    assert not together.any()
+
+
 def test_the_spacing_of_a_part_is_that_of_its_own_slices_where_they_scatter():
     whole = volume(grid((4, 1, 1), (10.0, 1.0, 1.0)), (0.0, 10.04, 20.08, 30.0))
     assert geometry_of(whole[:3]).spacing.z == pytest.approx(10.04)

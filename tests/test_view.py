@@ -321,6 +321,43 @@ def test_the_bar_names_quantity_and_unit(axial):
     assert image.axes.figure.axes[-1].get_ylabel() == "CT number [HU]"
 
 
+# Projections, and axes without labels
+
+
+def test_a_flipped_axis_is_no_tilt(axial):
+    (image,) = lv.plot_slices(axial[:, ::-1], x=-25)
+    assert image.axes.get_ylabel() == "z [mm], towards S"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("axis", ["z", "y", "x"])
+def test_a_projection_is_drawn_and_named_as_a_slice(marked, axis, change):
+    volume = CHANGES[change](marked[0])
+    (cut,) = lv.plot_slices(volume.isel({axis: 0}))
+    (projection,) = lv.plot_slices(volume.max(axis))
+    assert letters_of(projection) == letters_of(cut)
+    for ask in ("get_xlim", "get_ylim", "get_xlabel", "get_ylabel"):
+        one, other = (getattr(image.axes, ask)() for image in (projection, cut))
+        assert one == (
+            other.partition(", 11.5")[0] if isinstance(other, str) else other
+        )  # a tilt is of the whole volume
+    assert projection.get_extent() == cut.get_extent()
+    assert projection.axes.get_title() == f"across {axis}"
+
+
+@pytest.mark.parametrize("axis", ["y", "x"])
+def test_without_pixel_spacing_z_is_still_named(tmp_path, axis):
+    def strip(_k, dataset):
+        del dataset.PixelSpacing
+
+    volume = lv.open_volume(write_marked(tmp_path, GRIDS["axial"], overrides=strip))
+    (image,) = lv.plot_slices(volume.isel({axis: 1}))
+    assert image.axes.get_ylabel() == "z [mm], towards S"
+    assert image.axes.get_xlabel() == f"{'x' if axis == 'y' else 'y'} [index]"
+    assert {t.get_position(): t.get_text() for t in image.axes.texts} == {(0.5, 0.02): "I", (0.5, 0.98): "S"}
+    assert image.get_extent()[2:] == [53, 73]
+
+
 # Windows
 
 
