@@ -303,6 +303,33 @@ def test_a_slice_of_unknown_thickness_keeps_its_place():
     np.testing.assert_allclose(geometry_of(volume(whole)).origin, whole.origin)
 
 
+# Without the coordinates of words
+
+WITHOUT_WORDS = {
+    "coarsen": (lambda v: v.coarsen(z=2, y=2, x=2).mean(), ((2, 2, 3), (5.0, 1.6, 1.2), (-9.7, -19.6, -28.75))),
+    "reindex": (lambda v: v.reindex(z=np.arange(-35, -15, 2.5)), ((8, 4, 6), (2.5, 0.8, 0.6), (-10, -20, -35))),
+    "align": (lambda v: xr.align(v[:3], v[1:], join="outer")[0], ((4, 4, 6), (2.5, 0.8, 0.6), (-10, -20, -30))),
+    "combine": (lambda v: v[:3].combine_first(v[1:]), ((4, 4, 6), (2.5, 0.8, 0.6), (-10, -20, -30))),
+    "concat": (
+        lambda v: xr.concat([v[:3], v[1:]], "time", join="outer").isel(time=0),
+        ((4, 4, 6), (2.5, 0.8, 0.6), (-10, -20, -30)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), WITHOUT_WORDS.values(), ids=WITHOUT_WORDS)
+def test_what_fills_or_averages_coordinates_works_without_words(change, expected):
+    words = np.array(list("abcd"), dtype=np.dtypes.StringDType())
+    named = volume(grid((4, 4, 6))).assign_coords(source=("z", words), sop_instance_uid=("z", words))
+    with pytest.raises(TypeError):  # as the tutorial says; without it, the tutorial is to be changed
+        change(named)
+    back = geometry_of(change(named.drop_vars(["source", "sop_instance_uid"])))
+    assert back.shape == expected[0]
+    assert back.spacing == pytest.approx(expected[1])
+    assert back.origin == pytest.approx(expected[2])
+    assert back.directions == IDENTITY
+
+
 # Arithmetic
 
 
