@@ -123,7 +123,9 @@ def _table_text(table: pd.DataFrame) -> str:
         "field of view mm": [_triple(s) for s in table["field_of_view"]],
         "dirs": [o or "-" for o in table["orientation"]],
         "dtype": list(table["dtype"]),
-        "findings": [_findings_text(f, r) for f, r in zip(table["findings"], table["refusal"], strict=True)],
+        "findings": [
+            _with_options(_findings_text(f, r)) for f, r in zip(table["findings"], table["refusal"], strict=True)
+        ],
     }
     widths = [max(len(head), *(len(cell) for cell in cells)) for head, cells in shown.items()]
     rows = [list(shown), *zip(*shown.values(), strict=True)]

@@ -144,9 +144,9 @@ def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
     lazyvol.errors.StoreError: ... is no Zarr store...
     """
     path = _local(store)
-    root = _complete_root(path)
+    root, sizes = _complete_root(path)
     dataset = xr.open_zarr(path, group=LEVEL, consolidated=False, chunks=None)
-    image: Any = indexing.LazilyIndexedArray(StoredImage(path))
+    image: Any = indexing.LazilyIndexedArray(StoredImage(path, sizes))
     cached: Any = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(image))  # type: ignore[no-untyped-call]
     volume = dataset[root["name"]].copy(deep=False, data=cached)
     volume = volume.assign_coords({name: coordinate.load() for name, coordinate in volume.coords.items()})
@@ -163,8 +163,8 @@ def _local(store: Path) -> str:
     return path
 
 
-def _complete_root(path: str) -> dict[str, Any]:
-    """Return what the root says of a complete store; raise with what is wrong otherwise."""
+def _complete_root(path: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return what the root says of a complete store, and the sizes of its shards; raise if it is no such store."""
     if not os.path.isdir(path):
         partial = f"{path}.partial"
         if os.path.isdir(partial):
@@ -183,7 +183,7 @@ def _complete_root(path: str) -> dict[str, Any]:
     sizes = _shards(path)
     if not root.get("complete") or not sizes or not all(sizes.values()):
         raise _incomplete(path, path)
-    return dict(root)
+    return dict(root), sizes
 
 
 def _incomplete(path: str, where: str) -> IncompleteStoreError:
@@ -206,18 +206,19 @@ def _shards(where: str) -> dict[str, int]:
 
 
 def _size(where: str, shard: str) -> int:
-    path = os.path.join(where, LEVEL, NAME, shard)
-    return os.path.getsize(path) if os.path.isfile(path) else 0
+    try:
+        return os.stat(os.path.join(where, LEVEL, NAME, shard)).st_size
+    except OSError:
+        return 0
 
 
 class StoredImage(BackendArray):
     """The values of a store; a shard that is gone, changed or damaged is an error, never the fill value."""
 
-    def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+    def __init__(self, path: str, sizes: dict[str, int]) -> None:
+        self.path, self.sizes = os.path.abspath(path), sizes
         self.image = zarr.open_array(os.path.join(self.path, LEVEL, NAME), mode="r")
         self.shape, self.dtype = self.image.shape, np.dtype(self.image.dtype)
-        self.sizes = _shards(self.path)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         vectorized = isinstance(key, indexing.VectorizedIndexer)
