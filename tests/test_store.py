@@ -26,6 +26,7 @@ from zarr.codecs import BloscCodec
 
 import lazyvol as lv
 from lazyvol import chunks as cuts
+from lazyvol.convention import with_frame_of_reference
 from lazyvol.errors import (
     GeometryError,
     IncompleteStoreError,
@@ -845,6 +846,13 @@ def test_values_that_are_no_numbers_are_refused(volume, store, dtype):
 def test_an_option_that_cannot_be_is_named(volume, store, options):
     ((name, value),) = options.items()
     assert_refused(volume, store, rf"{name}={re.escape(repr(value))}", **options)
+
+
+def test_volumes_of_two_geometries_put_together_are_refused(volume, store):
+    other = with_frame_of_reference(volume, "1.2.3")
+    both = xr.concat([volume, other], "time", coords="different", compat="equals")
+    assert_refused(both, store, "put together along time from 2 geometries")
+    assert_refused(both.isel(time=1), store, "its attributes describe another geometry")
 
 
 def test_a_dataset_is_refused_with_what_to_take(volume, store):

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import lazyvol as lv
+from lazyvol.convention import with_frame_of_reference
 from lazyvol.errors import GeometryError, OutsideVolumeError, PlotError
 from lazyvol.phantom import write_series
 from lazyvol.view import window_limits
@@ -319,6 +320,13 @@ def test_a_figure_has_a_panel_for_each_cut_and_a_bar(axial, count):
 def test_the_bar_names_quantity_and_unit(axial):
     (image,) = lv.plot_slices(axial, z=59)
     assert image.axes.figure.axes[-1].get_ylabel() == "CT number [HU]"
+
+
+def test_a_part_of_two_geometries_is_not_drawn_with_the_sides_of_the_first(axial):
+    other = with_frame_of_reference(axial, "1.2.3")
+    both = xr.concat([axial, other], "time", coords="different", compat="equals")
+    with pytest.raises(GeometryError, match="its attributes describe another geometry"):
+        lv.plot_slices(both.isel(time=1))
 
 
 # Projections, and axes without labels
