@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lazyvol.errors import LazyvolError
+from lazyvol.errors import LazyvolError, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +36,20 @@ def _plain_errors(command: Command) -> Command:
         try:
             return command(*args, **options)
         except LazyvolError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_with_options(str(error))) from error
+        except BrokenPipeError:
+            raise  # the reader has seen enough; click ends without a word
         except OSError as error:
             raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}.") from error
 
     return wrapped  # type: ignore[return-value]  # same signature
+
+
+def _with_options(message: str) -> str:
+    """Return a message with the options of the shell in place of the arguments of functions."""
+    message = re.sub(r"\b(overwrite|siblings)=True", r"--\1", message)
+    named = r"\b(series|stack|missing|duplicates|identifiers|window)=(?:\"([^\"]*)\"|'([^']*)'|(\d+))?"
+    return re.sub(named, lambda m: " ".join([f"--{m[1]}", *(shlex.quote(v) for v in m.groups()[1:] if v)]), message)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,9 +59,28 @@ def main() -> None:
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-_series = click.option("--series", help="UID, number or description of the series, where there are several.")
-_stack = click.option("--stack", default=0, show_default=True, help="Which grid of the series.")
-_siblings = click.option("--siblings", is_flag=True, help="For a file: the whole series that it belongs to.")
+_choices = (
+    click.option("--series", help="UID, number or description of the series, where there are several."),
+    click.option("--stack", type=int, help="Which grid of the series; 0, the one with most slices, without."),
+    click.option("--siblings", is_flag=True, default=None, help="For a file: the whole series that it belongs to."),
+    click.option(
+        "--missing",
+        type=click.Choice(["warn", "raise", "fill"]),
+        help="Where slices are missing: warn (without), raise, or fill with NaN.",
+    ),
+    click.option(
+        "--duplicates",
+        type=click.Choice(["raise", "first", "axis"]),
+        help="Where nothing tells images apart: raise (without), keep the first, or all along an axis.",
+    ),
+)
+
+
+def _choosing(command: Command) -> Command:
+    """Add the options that choose what is opened of DICOM."""
+    for option in reversed(_choices):
+        command = option(command)
+    return command
 
 
 @main.command()
@@ -65,6 +95,8 @@ def scan(folder: str, as_json: bool) -> None:
     from lazyvol.collection import series_table
     from lazyvol.scan import scan_headers
 
+    if _is_store(folder):
+        raise StoreError(f"{folder} is a Zarr store, no folder of DICOM. lazyvol info {folder} describes it.")
     found = scan_headers(folder)
     table = series_table(found)
     if as_json:
@@ -91,7 +123,9 @@ def _table_text(table: pd.DataFrame) -> str:
         "field of view mm": [_triple(s) for s in table["field_of_view"]],
         "dirs": [o or "-" for o in table["orientation"]],
         "dtype": list(table["dtype"]),
-        "findings": [_findings_text(f, r) for f, r in zip(table["findings"], table["refusal"], strict=True)],
+        "findings": [
+            _with_options(_findings_text(f, r)) for f, r in zip(table["findings"], table["refusal"], strict=True)
+        ],
     }
     widths = [max(len(head), *(len(cell) for cell in cells)) for head, cells in shown.items()]
     rows = [list(shown), *zip(*shown.values(), strict=True)]
@@ -118,17 +152,15 @@ def _skipped_lines(scan: Scan) -> list[str]:
 
 @main.command()
 @click.argument("path")
-@_series
-@_stack
-@_siblings
+@_choosing
 @_as_json
 @_plain_errors
-def info(path: str, series: str | None, stack: int, siblings: bool, as_json: bool) -> None:
+def info(path: str, as_json: bool, **choice: Any) -> None:
     """Describe the volume at PATH: a DICOM folder or file, or a Zarr store of lazyvol.
 
     Reads headers only.
     """
-    volume = _open(path, series, stack, siblings)
+    volume = _open(path, choice)
     facts = _facts(volume)
     if as_json:
         _print_json(facts)
@@ -138,17 +170,27 @@ def info(path: str, series: str | None, stack: int, siblings: bool, as_json: boo
             click.echo(f"{name.replace('_', ' '):15s} {_fact_text(value)}")
     click.echo(f"{'findings':15s} {len(facts['findings']) or 'none'}")
     for line in volume.vol.findings:
-        click.echo(f"  {line}")
+        click.echo(f"  {_with_options(str(line))}")
 
 
-def _open(path: str, series: str | None, stack: int, siblings: bool) -> xr.DataArray:
+def _open(path: str, choice: dict[str, Any]) -> xr.DataArray:
+    """Open what is at a path, with those options that were given."""
     from lazyvol import open_volume, open_zarr
 
-    if os.path.exists(os.path.join(path, "zarr.json")) or (
-        not os.path.exists(path) and os.path.isdir(f"{path}.partial")
-    ):
-        return open_zarr(path)
-    return open_volume(path, series=series, stack=stack, siblings=siblings)
+    given = {name: value for name, value in choice.items() if value is not None}
+    if not _is_store(path):
+        return open_volume(path, **given)
+    if given:
+        raise StoreError(
+            f"{path} is a Zarr store, which holds one volume; {next(iter(given))}= is for DICOM. Leave it out."
+        )
+    return open_zarr(path)
+
+
+def _is_store(path: str) -> bool:
+    """Whether there is a Zarr store, or one whose writing was not finished."""
+    unfinished = not os.path.exists(path) and os.path.isdir(f"{path}.partial")
+    return unfinished or os.path.exists(os.path.join(path, "zarr.json"))
 
 
 def _facts(volume: xr.DataArray) -> dict[str, Any]:
@@ -194,21 +236,17 @@ def _without_nan(content: Any) -> Any:
 @main.command()
 @click.argument("path")
 @click.argument("out")
-@_series
-@_stack
-@_siblings
+@_choosing
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option(
     "--identifiers", type=click.Choice(["none", "uids"]), default="none", show_default=True, help="Keep UIDs."
 )
 @_plain_errors
-def convert(
-    path: str, out: str, series: str | None, stack: int, siblings: bool, overwrite: bool, identifiers: Any
-) -> None:
+def convert(path: str, out: str, overwrite: bool, identifiers: Any, **choice: Any) -> None:
     """Write the volume at PATH as chunked, sharded Zarr to OUT, with a progress bar."""
     from lazyvol import save_zarr
 
-    save_zarr(_open(path, series, stack, siblings), out, overwrite=overwrite, identifiers=identifiers, progress=True)
+    save_zarr(_open(path, choice), out, overwrite=overwrite, identifiers=identifiers, progress=True)
     click.echo(f"wrote {out}")
 
 
@@ -219,9 +257,7 @@ def convert(
 @click.option("--x", "x", type=float, multiple=True, help="Cut across x, mm.")
 @click.option("--window", help="lung, soft-tissue, bone, brain, liver, one of the header's, or CENTRE,WIDTH.")
 @click.option("-o", "--output", default="slice.png", show_default=True, help="Picture to write: .png, .pdf or .svg.")
-@_series
-@_stack
-@_siblings
+@_choosing
 @_plain_errors
 def plot(
     path: str,
@@ -230,12 +266,10 @@ def plot(
     x: tuple[float, ...],
     window: str | None,
     output: str,
-    series: str | None,
-    stack: int,
-    siblings: bool,
+    **choice: Any,
 ) -> None:
     """Plot cuts through the volume at PATH; reads just what they show."""
-    volume = _open(path, series, stack, siblings)
+    volume = _open(path, choice)
     _save_picture(volume, output, z=z or None, y=y or None, x=x or None, window=_window(window))
     click.echo(f"wrote {output}")
 

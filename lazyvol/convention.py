@@ -18,10 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lazyvol.errors import Finding, GeometryError
+from lazyvol.errors import Finding, GeometryError, OptionError, StoreError
 from lazyvol.geometry import SPACING_ATOL, SPACING_RTOL, UNKNOWN, ZYX, Geometry, find_gaps
 
-__all__ = ["findings_of", "geometry_coordinates", "geometry_of", "with_frame_of_reference"]
+__all__ = [
+    "attrs_with_nan",
+    "findings_of",
+    "geometry_coordinates",
+    "geometry_of",
+    "require_volume",
+    "strict",
+    "with_frame_of_reference",
+]
 
 Array = npt.NDArray[np.float64]
 AXES = ("z", "y", "x")
@@ -78,8 +86,9 @@ def _scalar(geometry: Geometry) -> xr.Variable:
 
 def _checksum(attrs: Mapping[str, Any]) -> np.int64:
     """Return a number that differs between geometries, so that arithmetic between them drops the coordinate."""
-    directions = [round(v, 6) + 0.0 for v in attrs["directions"]]
-    text = json.dumps([directions, attrs["convention"], attrs["frame_of_reference"]])
+    numbers = np.asarray(attrs["directions"], dtype=float).tolist()  # null, which stores have for NaN, is NaN
+    directions = [round(v, 6) + 0.0 for v in numbers]
+    text = json.dumps([directions, str(attrs.get("convention", "")), str(attrs.get("frame_of_reference", ""))])
     return np.int64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True))
 
 
@@ -87,6 +96,19 @@ def with_frame_of_reference(volume: xr.DataArray, uid: str) -> xr.DataArray:
     """Return the volume with another FrameOfReferenceUID in its geometry."""
     attrs = {**volume.coords[COORDINATE].attrs, "frame_of_reference": uid}
     return volume.assign_coords({COORDINATE: xr.Variable((), _checksum(attrs), attrs)})
+
+
+def require_volume(volume: Any) -> None:
+    """Raise unless it is a DataArray, with what to take instead."""
+    if isinstance(volume, xr.DataArray):
+        return
+    remedy = "Open one with open_volume or open_zarr."
+    if isinstance(volume, xr.Dataset):
+        name = next(iter(sorted(volume.data_vars, key=lambda v: v != "image")), "image")
+        remedy = f"Take dataset[{name!r}]."
+    elif isinstance(volume, xr.DataTree):
+        remedy = f'Take the image of one node, e.g. tree["{next(iter(volume.children), "stack0")}"]["image"].'
+    raise OptionError(f"a volume is a DataArray, not a {type(volume).__name__}. {remedy}")
 
 
 def geometry_of(volume: xr.DataArray) -> Geometry:
@@ -101,13 +123,17 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
     -------
     Geometry
         Shape, spacing (mm), origin (LPS, mm) and directions of just these voxels; an axis
-        that a selection dropped has length 1.
+        that a selection dropped has length 1. An axis without label, as a projection leaves it,
+        has no direction, and the volume no origin.
 
     Raises
     ------
     GeometryError
         If the volume has no ``geometry`` coordinate (it is not from lazyvol, or was combined
-        with a volume of another geometry), is empty, or is cut unevenly along y or x.
+        with a volume of another geometry) or several geometries, is empty, or is cut unevenly
+        along y or x.
+    OptionError
+        If it is no DataArray.
 
     Examples
     --------
@@ -116,28 +142,47 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
     >>> lazyvol.geometry_of(volume[::2]).spacing.z
     80.0
     """
+    require_volume(volume)
     if COORDINATE not in volume.coords or "directions" not in volume.coords[COORDINATE].attrs:
         raise GeometryError(
             "the array has no coordinate 'geometry', so its place in the patient is not known. Either it was not "
             "opened by lazyvol, or it was combined with a volume of another geometry: bring both onto one grid first."
         )
+    _require_one_geometry(volume.coords[COORDINATE])
     attrs = volume.coords[COORDINATE].attrs
     directions, spacings = (np.asarray(attrs[k], dtype=float) for k in ("directions", "spacing"))  # null is NaN
     directions = directions.reshape(3, 3)
     axes = [_axis(volume, axis, float(spacing)) for axis, spacing in zip(AXES, spacings, strict=True)]
-    known = bool(np.isfinite(directions).all()) and all(np.isfinite(a.start) for a in axes)
+    labelled = np.array([[np.isfinite(a.start)] for a in axes])
+    known = bool(np.isfinite(directions).all() and labelled.all())
     starts = np.array([a.start for a in axes])
     origin = starts @ directions
-    turned = directions * np.array([[a.sign] for a in axes]) + 0.0
+    turned = np.where(labelled, directions * np.array([[a.sign] for a in axes]) + 0.0, np.nan)
     return Geometry(
         shape=tuple(a.length for a in axes),  # type: ignore[arg-type]  # three axes
         spacing=ZYX(*(a.spacing for a in axes)),
         origin=tuple(map(float, origin)) if known else UNKNOWN,  # type: ignore[arg-type]
-        directions=tuple(tuple(map(float, row)) for row in turned) if known else (UNKNOWN,) * 3,  # type: ignore[arg-type]
+        directions=tuple(tuple(map(float, row)) for row in turned),  # type: ignore[arg-type]
         slice_positions=axes[0].positions,
         frame_of_reference=str(attrs.get("frame_of_reference", "")),
         convention=str(attrs["convention"]),
     )
+
+
+def _require_one_geometry(coordinate: xr.DataArray) -> None:
+    """Raise unless the value is the checksum of the attributes: xarray joins values, and keeps the first attributes."""
+    found = np.unique(coordinate.values)
+    if found.size > 1:
+        raise GeometryError(
+            f"the volume was put together along {', '.join(map(str, coordinate.dims))} from {found.size} geometries, "
+            "so it has no one place in the patient. Combine with join_series, which refuses volumes that lie elsewhere."
+        )
+    if found.size and found[0] != _checksum(coordinate.attrs):
+        raise GeometryError(
+            f"the coordinate 'geometry' is {found[0]}, but its attributes describe another geometry "
+            f"({_checksum(coordinate.attrs)}), so the place in the patient is not known. The volume is part of "
+            "several that were combined, or the attributes were changed. Open it again; combine with join_series."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +199,17 @@ class _Axis:
 def _axis(volume: xr.DataArray, axis: str, spacing: float) -> _Axis:
     length = volume.sizes.get(axis, 1)
     if length == 0:
-        raise GeometryError(f"the volume is empty along {axis}; select at least one voxel.")
+        raise GeometryError(
+            f"the volume is empty along {axis}; select at least one voxel. Arithmetic keeps only labels that both "
+            "sides have: where they differ by rounding, bring one to the labels of the other first, "
+            'b.reindex_like(a, method="nearest", tolerance=0.01).'
+        )
     if axis not in volume.coords:
         return _Axis(length, np.nan, float(spacing))
     labels = np.atleast_1d(np.asarray(volume.coords[axis].values, dtype=float))
     if length == 1:
         return _Axis(1, float(labels[0]), float(spacing))
+    _require_labels(labels, axis)
     steps = np.diff(labels)
     if not ((steps > 0).all() or (steps < 0).all()):
         raise GeometryError(
@@ -174,6 +224,22 @@ def _axis(volume: xr.DataArray, axis: str, spacing: float) -> _Axis:
         )
     positions = tuple(map(float, np.abs(labels - labels[0]))) if np.isnan(step) else ()
     return _Axis(length, float(labels[0]), step, sign, positions)
+
+
+def _require_labels(labels: Array, axis: str) -> None:
+    """Raise if labels are absent or repeat, which sorting would not mend."""
+    absent = int(np.isnan(labels).sum())
+    if absent:
+        raise GeometryError(
+            f"{absent} of {labels.size} labels of {axis} are NaN, as pad leaves them, so the volume is no grid. Take "
+            f"the part that has labels: isel({axis}=volume.{axis}.notnull()), or give labels with assign_coords."
+        )
+    found, counts = np.unique(labels, return_counts=True)
+    if found.size < labels.size:
+        raise GeometryError(
+            f"the label {axis} = {found[counts.argmax()]:g} occurs {counts.max()} times, so the volume is no grid. "
+            f"Select each voxel once, or drop the repeats with drop_duplicates({axis!r})."
+        )
 
 
 def _regular_step(steps: Array, spacing: float) -> float:
@@ -196,5 +262,71 @@ def findings_of(volume: xr.DataArray) -> tuple[Finding, ...]:
     >>> lazyvol.findings_of(lazyvol.open_volume(getfixture("chest_folder")))
     ()
     """
+    require_volume(volume)
     lines = volume.attrs.get("findings", [])
     return tuple(Finding.from_json(line) for line in ([lines] if isinstance(lines, str) else lines))
+
+
+def strict(volume: xr.DataArray) -> xr.DataArray:
+    """Return the volume with attributes as strict JSON holds them, also those of its coordinates.
+
+    Raises
+    ------
+    StoreError
+        If values, a coordinate or an attribute cannot be written; says which.
+    """
+    if volume.dtype.kind not in "biuf" or volume.dtype.itemsize > 8:
+        raise StoreError(
+            f"a store holds whole numbers, floating point up to float64, or bool, not {volume.dtype}. Save "
+            'volume.astype("float32"), or abs(volume), volume.real or volume.imag of complex values.'
+        )
+    kept = volume.copy(deep=False)
+    kept.attrs = _strict_attrs(volume.attrs, "the volume")
+    for name, coordinate in kept.coords.items():
+        _require_plain(name, coordinate)
+        coordinate.attrs = _strict_attrs(coordinate.attrs, f"the coordinate {name!r}")
+    return kept
+
+
+def _require_plain(name: Any, coordinate: xr.DataArray) -> None:
+    """Raise unless a store can hold a coordinate."""
+    words = coordinate.dtype.kind != "O" or all(isinstance(v, str) for v in coordinate.values.flat)
+    if not isinstance(name, str) or name == "image" or not words:
+        raise StoreError(
+            f"the coordinate {name!r} of {coordinate.dtype} cannot be written to a store; its name must be text other "
+            f"than 'image', and its values numbers or text. Drop it: volume.drop_vars([{name!r}])."
+        )
+
+
+def _strict_attrs(attrs: Mapping[Any, Any], of: str) -> dict[str, Any]:
+    """Return attributes as strict JSON holds them: plain numbers and lists, and null for NaN."""
+    kept = {name: _strict(value) for name, value in attrs.items()}
+    for name, value in kept.items():
+        try:
+            json.dumps({name: value}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"the attribute {name!r} of {of} is of type {type(attrs[name]).__name__}, which a store cannot hold. "
+                f"Make it a number, text or a list of them, or remove it: attrs.pop({name!r})."
+            ) from error
+    return kept
+
+
+def _strict(value: Any) -> Any:
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    if isinstance(value, list | tuple):
+        return [_strict(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _strict(v) for k, v in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def attrs_with_nan(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return attributes as they were before `strict`."""
+    return {name: _with_nan(value) for name, value in attrs.items()}
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_nan(v) for v in value]
+    return float("nan") if value is None else value

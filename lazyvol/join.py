@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from lazyvol.convention import COORDINATE, geometry_of
-from lazyvol.errors import GeometryError
+from lazyvol.convention import COORDINATE, geometry_of, require_volume
+from lazyvol.errors import GeometryError, OptionError
 from lazyvol.geometry import Geometry
 from lazyvol.images import past_midnight
 from lazyvol.scan import read_instance
@@ -21,7 +21,7 @@ _CORNERS_ATOL = 1e-2
 
 
 def join_series(
-    volumes: Sequence[xr.DataArray], *, dim: str = "time", values: Sequence[float | str] | None = None
+    volumes: Iterable[xr.DataArray], *, dim: str = "time", values: Sequence[float | str] | None = None
 ) -> xr.DataArray:
     """Join volumes of one grid along a new dimension, lazily: a 4-D acquisition that is many series.
 
@@ -44,6 +44,8 @@ def join_series(
     ------
     GeometryError
         If the volumes differ in shape or place; says which and by how much.
+    OptionError
+        If they are no volumes, or the values repeat.
 
     Examples
     --------
@@ -52,12 +54,10 @@ def join_series(
     >>> lazyvol.join_series([volume, volume + 1], dim="respiratory_phase", values=[0.0, 50.0]).shape
     (2, 24, 48, 64)
     """
-    if len(volumes) < 2:
-        raise GeometryError(f"join_series wants at least two volumes, not {len(volumes)}.")
-    if dim in volumes[0].dims:
-        raise GeometryError(f"the volumes have the dimension {dim} already; name a new one.")
-    _require_one_grid(volumes)
-    ordered, labels, units = _labelled(volumes, dim, values)
+    parts = _required(volumes)
+    _require_new(dim, parts[0])
+    _require_one_grid(parts)
+    ordered, labels, units = _labelled(parts, dim, values)
     first = ordered[0]
     data = [v.drop_vars(list(v.coords)) for v in ordered]
     joined = xr.concat(data, dim=dim).assign_coords(_coordinates(ordered, dim))
@@ -66,6 +66,24 @@ def join_series(
     joined.attrs = {**_common_attrs(ordered), "findings": findings}
     attrs = {"long_name": dim.replace("_", " ")} | ({"units": units} if units else {})
     return joined.assign_coords({dim: xr.Variable((dim,), labels, attrs)})
+
+
+def _required(volumes: Any) -> list[xr.DataArray]:
+    """Return the volumes as a list; raise unless they are two or more."""
+    found: list[Any] = [volumes] if isinstance(volumes, str | xr.DataArray | xr.Dataset) else list(volumes)
+    for volume in found:
+        require_volume(volume)
+    if len(found) < 2:
+        raise GeometryError(f"join_series wants at least two volumes, not {len(found)}.")
+    return found
+
+
+def _require_new(dim: Any, first: xr.DataArray) -> None:
+    """Raise unless a dimension can be added under this name."""
+    if not isinstance(dim, str):
+        raise OptionError(f"dim={dim!r} must be the name of a dimension.")
+    if dim in first.dims or dim == COORDINATE or (dim in first.coords and first.coords[dim].dims):
+        raise GeometryError(f"the volumes have the dimension or coordinate {dim!r} already; name a new one.")
 
 
 def _coordinates(volumes: Sequence[xr.DataArray], dim: str) -> dict[str, xr.Variable]:
@@ -113,10 +131,7 @@ def _labelled(
 ) -> tuple[list[xr.DataArray], Any, str]:
     """Return the volumes in order, with labels and their units."""
     if values is not None:
-        if len(values) != len(volumes):
-            raise GeometryError(f"{len(volumes)} volumes need {len(volumes)} values, not {len(values)}.")
-        words = any(isinstance(v, str) for v in values)
-        return list(volumes), np.array(values, dtype=np.dtypes.StringDType() if words else float), ""
+        return list(volumes), _given(values, len(volumes)), ""
     times = past_midnight([_start(v) for v in volumes]) if dim == "time" else []
     known = [t for t in times if t is not None]
     if not known or len(known) < len(volumes) or len(set(known)) < len(volumes):
@@ -124,6 +139,20 @@ def _labelled(
     order = np.argsort(known)
     seconds = np.round(np.array(known)[order] - min(known), 6)
     return [volumes[int(n)] for n in order], seconds, "s"
+
+
+def _given(values: Any, count: int) -> Any:
+    """Return labels as an array; raise unless they are numbers or words, all different and one for each volume."""
+    found = list(values) if np.iterable(values) and not isinstance(values, str) else [values]
+    words, numbers = (all(isinstance(v, kind) for v in found) for kind in (str, int | float | np.number))
+    if not words and not numbers:
+        raise OptionError(f"values={values!r} must be numbers or words, one for each volume.")
+    if len(found) != count:
+        raise GeometryError(f"{count} volumes need {count} values, not {len(found)}.")
+    labels = np.array(found, dtype=np.dtypes.StringDType() if words else float)
+    if len(set(found)) < count or (numbers and not np.isfinite(labels).all()):
+        raise OptionError(f"values={values!r} must be finite and all different, for they are labels.")
+    return labels
 
 
 def _start(volume: xr.DataArray) -> float | None:

@@ -19,17 +19,29 @@ Identifiers = Literal["none", "uids"]
 
 
 def read_key() -> bytes:
-    """Return the key: ``LAZYVOL_KEY``, or the user's key file of mode 0600, made when first needed."""
+    """Return the key: ``LAZYVOL_KEY``, or the user's key file of mode 0600, made when first needed.
+
+    Raises
+    ------
+    StoreError
+        If the key file cannot be made or read, or is empty.
+    """
     given = os.environ.get("LAZYVOL_KEY")
     if given:
         return given.encode()
     folder = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "lazyvol")
     path = os.path.join(folder, "key")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    if not os.path.exists(path):
-        _make_key(path)
-    with open(path, "rb") as file:
-        key = file.read().strip()
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if not os.path.exists(path):
+            _make_key(path)
+        with open(path, "rb") as file:
+            key = file.read().strip()
+    except OSError as error:
+        raise StoreError(
+            f"the key that replaces UIDs cannot be kept in {path}: {error.strerror}. Set the environment variable "
+            'LAZYVOL_KEY to a secret of your own, or keep the UIDs with identifiers="uids".'
+        ) from error
     if not key:
         raise StoreError(f"the key file {path} is empty. Restore it, or remove it to have a new key made.")
     return key

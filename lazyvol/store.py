@@ -14,8 +14,10 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from itertools import product
 from typing import Any
 
 import dask.array as da
@@ -23,10 +25,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec
+from xarray.backends import BackendArray
+from xarray.core import indexing
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from lazyvol.chunks import Chunks, chunked, store_chunks
-from lazyvol.convention import geometry_of, with_frame_of_reference
+from lazyvol.convention import attrs_with_nan, geometry_of, strict, with_frame_of_reference
 from lazyvol.errors import IncompleteStoreError, OptionError, SourceNotFoundError, StoreError
 from lazyvol.privacy import Identifiers, pseudonym, read_key
 
@@ -74,7 +78,8 @@ def save_zarr(
     Raises
     ------
     StoreError
-        If the store exists, or another process is writing it.
+        If the store exists, another process is writing it, or something of the volume or the key
+        cannot be written; says what.
     GeometryError
         If the array carries no geometry.
     PixelReadError, PixelRangeError
@@ -89,18 +94,19 @@ def save_zarr(
     >>> bool((lazyvol.open_zarr(folder) == volume).all())
     True
     """
-    path = os.fspath(store).rstrip("/")
-    _require_local(path)
-    if identifiers not in {"none", "uids"}:
-        raise OptionError(f"identifiers={identifiers!r} is not known; it can be 'none' or 'uids'.")
-    geometry_of(volume)
+    path = _local(store)
+    if identifiers not in ("none", "uids") or overwrite not in (True, False):
+        raise OptionError(
+            f"identifiers={identifiers!r} can be 'none' or 'uids', overwrite={overwrite!r} True or False."
+        )
+    kept = strict(_without_identifiers(volume, identifiers))
     if os.path.lexists(path) and not overwrite:
         raise StoreError(f"{path} exists. Give another name, or overwrite=True.")
     if os.path.lexists(path) and not os.path.isfile(os.path.join(path, "zarr.json")):
         raise StoreError(f"{path} exists and is no Zarr store, so it is not overwritten. Give another name.")
     partial = f"{path}.partial"
     with _locked(partial):
-        _write(_without_identifiers(volume, identifiers), partial, identifiers, progress)
+        _write(kept, partial, identifiers, progress)
         _appear(partial, path)
 
 
@@ -127,7 +133,7 @@ def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
     IncompleteStoreError
         If its writing was not finished; says how far it got.
     StoreError
-        If it is not a store of lazyvol.
+        If it is not a store of lazyvol, or is damaged; also when values are read.
 
     Examples
     --------
@@ -137,25 +143,28 @@ def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
     ...
     lazyvol.errors.StoreError: ... is no Zarr store...
     """
-    path = os.fspath(store).rstrip("/")
-    _require_local(path)
-    root = _complete_root(path)
+    path = _local(store)
+    root, sizes = _complete_root(path)
     dataset = xr.open_zarr(path, group=LEVEL, consolidated=False, chunks=None)
-    volume = dataset[root["name"]]
+    image: Any = indexing.LazilyIndexedArray(StoredImage(path, sizes))
+    cached: Any = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(image))  # type: ignore[no-untyped-call]
+    volume = dataset[root["name"]].copy(deep=False, data=cached)
     volume = volume.assign_coords({name: coordinate.load() for name, coordinate in volume.coords.items()})
     for part in (volume, *volume.coords.values()):
-        part.attrs = {k: _not_strict(v) for k, v in part.attrs.items()}
+        part.attrs = attrs_with_nan(part.attrs)
     lengths = dict(zip(volume.dims, root["slabs"], strict=True)) if chunks == "auto" else chunks
     return chunked(volume, lengths, token=root["uid"])
 
 
-def _require_local(path: str) -> None:
+def _local(store: Path) -> str:
+    path = os.fspath(store).rstrip("/")
     if "://" in path:
         raise StoreError(f"{path} is a URL; stores are written to and read from local folders. Copy it there.")
+    return path
 
 
-def _complete_root(path: str) -> dict[str, Any]:
-    """Return what the root says of a complete store; raise with what is wrong otherwise."""
+def _complete_root(path: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return what the root says of a complete store, and the sizes of its shards; raise if it is no such store."""
     if not os.path.isdir(path):
         partial = f"{path}.partial"
         if os.path.isdir(partial):
@@ -171,37 +180,88 @@ def _complete_root(path: str) -> dict[str, Any]:
             f"{path} is no Zarr store that lazyvol wrote (its zarr.json has no 'lazyvol' attribute). xarray.open_zarr "
             "opens other stores; open_volume opens DICOM."
         ) from error
-    done, total = _shards(path)
-    if not root.get("complete") or done < total or not total:
+    sizes = _shards(path)
+    if not root.get("complete") or not sizes or not all(sizes.values()):
         raise _incomplete(path, path)
-    return dict(root)
+    return dict(root), sizes
 
 
 def _incomplete(path: str, where: str) -> IncompleteStoreError:
-    done, total = _shards(where)
+    sizes = _shards(where)
+    lacks = [shard for shard, size in sizes.items() if not size]
     return IncompleteStoreError(
-        f"{path} is incomplete: {done} of {total or 'an unknown number of'} shards are in {where}. Call save_zarr "
-        "again, or remove that folder."
+        f"{path} is incomplete: {len(sizes) - len(lacks)} of {len(sizes) or 'an unknown number of'} shards are in "
+        f"{where}{f'; {lacks[0]} is absent or empty' if lacks else ''}. Call save_zarr again, or remove that folder."
     )
 
 
-def _shards(where: str) -> tuple[int, int]:
-    """Return how many shards of the image there are, and how many there should be; 0 where that cannot be told."""
+def _shards(where: str) -> dict[str, int]:
+    """Return the size of each shard that the image should have, 0 if it is absent; empty where that cannot be told."""
     try:
         image = zarr.open_array(os.path.join(where, LEVEL, NAME), mode="r")
     except (OSError, ValueError, KeyError):
-        return 0, 0
-    total = int(np.prod([-(-n // s) for n, s in zip(image.shape, image.shards or image.chunks, strict=True)]))
-    return sum(len(files) for _, _, files in os.walk(os.path.join(where, LEVEL, NAME, "c"))), total
+        return {}
+    grid = np.ndindex(*(-(-n // s) for n, s in zip(image.shape, image.shards or image.chunks, strict=True)))
+    return {shard: _size(where, shard) for shard in map(image.metadata.encode_chunk_key, grid)}
+
+
+def _size(where: str, shard: str) -> int:
+    try:
+        return os.stat(os.path.join(where, LEVEL, NAME, shard)).st_size
+    except OSError:
+        return 0
+
+
+class StoredImage(BackendArray):
+    """The values of a store; a shard that is gone, changed or damaged is an error, never the fill value."""
+
+    def __init__(self, path: str, sizes: dict[str, int]) -> None:
+        self.path, self.sizes = os.path.abspath(path), sizes
+        self.image = zarr.open_array(os.path.join(self.path, LEVEL, NAME), mode="r")
+        self.shape, self.dtype = self.image.shape, np.dtype(self.image.dtype)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        vectorized = isinstance(key, indexing.VectorizedIndexer)
+        read = partial(self._read, self.image.vindex.__getitem__ if vectorized else self._outer)
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.VECTORIZED, read)
+
+    def _outer(self, key: tuple[Any, ...]) -> Any:
+        """Select without single indices, which zarr 3.1.5 mixes up with lists of them."""
+        single = [isinstance(k, int | np.integer) for k in key]
+        chosen = tuple(slice(k, k + 1) if one else k for k, one in zip(key, single, strict=True))
+        return np.asarray(self.image.oindex[chosen])[tuple(0 if one else slice(None) for one in single)]
+
+    def _read(self, select: Callable[[Any], Any], key: tuple[Any, ...]) -> Any:
+        try:
+            values = select(key)
+        except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:  # as codecs like to raise
+            raise self._damaged(key, self._changed(key) or f"cannot be decoded: {str(error).rstrip('.')}") from error
+        if changed := self._changed(key):
+            raise self._damaged(key, changed)
+        return values
+
+    def _changed(self, key: tuple[Any, ...]) -> str:
+        """Say which shard of a selection is not as it was: what is gone after reading may not have been read."""
+        lengths = zip(self.shape, self.image.shards or self.image.chunks, key, strict=True)
+        along = [np.unique(np.arange(n)[k] // s).tolist() for n, s, k in lengths]
+        needed = map(self.image.metadata.encode_chunk_key, product(*along))
+        shard = next((s for s in needed if _size(self.path, s) != self.sizes[s]), None)
+        return f"the shard {shard} is gone or has changed since the store was opened" if shard else ""
+
+    def _damaged(self, key: tuple[Any, ...], what: str) -> StoreError:
+        chosen = [(n, np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
+        where = ", ".join(f"{np.min(c, initial=n)}:{np.max(c, initial=-1) + 1}" for n, c in chosen)
+        return StoreError(f"{NAME}[{where}] in {self.path}: {what}. Open the store again, or save it anew.")
 
 
 def _without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:
     """Return the volume as it may be written: no paths, and UIDs only under other names unless asked for."""
+    geometry = geometry_of(volume)
     kept = volume.drop_vars("source", errors="ignore")
     if identifiers == "uids":
         return kept
     key = read_key()
-    kept = with_frame_of_reference(kept, pseudonym(geometry_of(kept).frame_of_reference, key))
+    kept = with_frame_of_reference(kept, pseudonym(geometry.frame_of_reference, key))
     if "sop_instance_uid" in kept.coords:
         uids = kept.coords["sop_instance_uid"]
         names = np.array([pseudonym(u, key) for u in uids.values.ravel()], dtype=np.dtypes.StringDType())
@@ -219,6 +279,7 @@ def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progres
         "uid": uuid.uuid4().hex,
         "complete": False,
     }
+    blosc = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=volume.dtype.itemsize)
     root = zarr.create_group(partial, attributes={"lazyvol": about})
     image = root.create_group(LEVEL).create_array(
         NAME,
@@ -226,49 +287,24 @@ def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progres
         dtype=volume.dtype,
         chunks=tuple(chunks.values()),
         shards=tuple(shards.values()),
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=volume.dtype.itemsize),
+        compressors=[blosc, Crc32cCodec()],  # the checksum makes a flipped bit an error
         fill_value=_fill_value(volume.dtype),
-        attributes={k: _strict(v) for k, v in volume.attrs.items()},
+        attributes=volume.attrs,
         dimension_names=[str(d) for d in volume.dims],
         config={"write_empty_chunks": True},
     )
-    _strict_coordinates(volume).to_zarr(partial, group=LEVEL, mode="a", consolidated=False)
+    xr.Dataset(coords=volume.coords).to_zarr(partial, group=LEVEL, mode="a", consolidated=False)
     data = chunked(volume.rename(NAME), slabs).data.rechunk(tuple(slabs.values()))
     with _bar(progress):
         da.store(data, image, lock=False)  # type: ignore[arg-type]  # a Zarr array takes slices
     root.attrs["lazyvol"] = {**about, "complete": True}
 
 
-def _strict_coordinates(volume: xr.DataArray) -> xr.Dataset:
-    """Return the coordinates with attributes that strict JSON can hold."""
-    coordinates = xr.Dataset(coords=volume.coords)
-    for coordinate in coordinates.variables.values():
-        coordinate.attrs = {k: _strict(v) for k, v in coordinate.attrs.items()}
-    return coordinates
-
-
-def _strict(value: Any) -> Any:
-    """Return an attribute with null for NaN, which JSON does not have."""
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_strict(v) for v in np.asarray(value, dtype=object).tolist()]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _not_strict(value: Any) -> Any:
-    """Return an attribute as it was before `_strict`."""
-    if isinstance(value, list):
-        return [_not_strict(v) for v in value]
-    return float("nan") if value is None else value
-
-
 def _fill_value(dtype: np.dtype[Any]) -> npt.ArrayLike:
-    """Return a number that no volume holds, for what was never written."""
-    if dtype.kind == "f":
-        return float("nan")
-    if dtype.kind == "b":
-        return False
-    limits = np.iinfo(dtype)
-    return int(limits.min if dtype.kind == "i" else limits.max)
+    """Return what plain xarray reads where a shard is absent; a whole store holds all of them."""
+    if dtype.kind not in "iu":
+        return False if dtype.kind == "b" else float("nan")
+    return int(np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max)
 
 
 def _bar(progress: bool) -> AbstractContextManager[Any]:
@@ -353,10 +389,8 @@ def _remove_dead(lock: str, partial: str) -> None:
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 

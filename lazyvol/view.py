@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from lazyvol.convention import geometry_of
+from lazyvol.convention import geometry_of, require_volume
 from lazyvol.errors import OutsideVolumeError, PlotError
 from lazyvol.geometry import ZYX, Geometry
 from lazyvol.windows import Window, window_limits
@@ -48,7 +48,8 @@ def field_of_view(volume: xr.DataArray) -> ZYX:
     -------
     ZYX
         Named tuple (z, y, x), mm: shape times spacing; for uneven slices last minus first plus
-        half of each end gap; NaN along an axis whose spacing is unknown.
+        half of each end gap; NaN along an axis whose spacing is unknown. An axis that was selected
+        or projected away counts as one voxel.
 
     Raises
     ------
@@ -81,7 +82,8 @@ def plot_slices(
     Parameters
     ----------
     volume
-        A volume with dimensions z, y, x, or one slice of it; select time points and the like first.
+        A volume with dimensions z, y, x, a slice or a projection of it, such as ``volume.max("y")``;
+        select time points and the like first.
     z, y, x
         Where to cut, as the volume's coordinates have it (mm): one position or several for each
         axis; the slice nearest is shown. Without any, the middle of each axis.
@@ -111,6 +113,7 @@ def plot_slices(
     >>> image.get_extent()
     [-256.0, 256.0, -192.0, 192.0]
     """
+    require_volume(volume)
     extra = [str(d) for d in volume.dims if d not in AXES]
     if extra or len(volume.dims) < 2:
         raise PlotError(
@@ -150,6 +153,8 @@ class _Cut:
     """Where along that axis."""
     values: xr.DataArray
     """Its voxels, in memory."""
+    whole: bool
+    """Whether it was cut from a volume with that axis; a projection has lost it."""
 
 
 def _cut_indices(volume: xr.DataArray, geometry: Geometry, asked: Mapping[str, Positions]) -> list[tuple[str, int]]:
@@ -197,18 +202,25 @@ def _edges(labels: Array, spacing: float) -> tuple[float, float]:
 def _cut(volume: xr.DataArray, geometry: Geometry, axis: str, index: int) -> _Cut:
     chosen = volume.isel({axis: index}) if axis in volume.dims else volume
     rows, columns = _layout(geometry, axis)
-    return _Cut(axis, index, chosen.compute().transpose(rows, columns))
+    return _Cut(axis, index, chosen.compute().transpose(rows, columns), axis in volume.dims)
 
 
 def _layout(geometry: Geometry, axis: str) -> tuple[str, str]:
     """Return which axis runs down and which across: head to feet down, else front to back."""
     first, second = (a for a in AXES if a != axis)
-    if not geometry.is_known:
-        return first, second
     rank = {"S": 0, "I": 0, "A": 1, "P": 1, "L": 2, "R": 2}
-    letters = geometry.axis_letters
-    down, across = sorted((first, second), key=lambda a: rank[getattr(letters, a)])
+    letters = {a: _axis_letter(geometry, a) for a in (first, second)}
+    if not all(letters.values()):
+        return first, second
+    down, across = sorted(letters, key=lambda a: rank[letters[a]])
     return down, across
+
+
+def _axis_letter(geometry: Geometry, axis: str) -> str:
+    """Return the one letter of the patient's side that an axis grows towards; empty where its direction is unknown."""
+    if geometry.is_known:
+        return str(getattr(geometry.axis_letters, axis))
+    return _letters(geometry.directions[AXES.index(axis)])[:1]
 
 
 def _axes_for(cuts: Sequence[_Cut], geometry: Geometry, ax: Any) -> list[Any]:
@@ -218,6 +230,8 @@ def _axes_for(cuts: Sequence[_Cut], geometry: Geometry, ax: Any) -> list[Any]:
         given = list(np.ravel(np.asarray(ax, dtype=object)))
         if len(given) != count:
             raise PlotError(f"{count} cuts need {count} axes, not {len(given)}.")
+        if not all(hasattr(panel, "imshow") for panel in given):
+            raise PlotError(f"ax={ax!r} must be matplotlib axes, one for each cut, or None for a new figure.")
         return given
     import matplotlib.pyplot as plt
 
@@ -306,34 +320,41 @@ def _turn(ax: Any, geometry: Geometry, cut: xr.DataArray, extent: tuple[float, f
     from matplotlib.patheffects import withStroke
 
     left, right, bottom, top = extent
-    if not geometry.is_known:
-        ax.set_ylim(top, bottom)
-        return
     down, across = map(str, cut.dims)
     to_top, to_right = (_towards(cut, geometry, axis) for axis in (down, across))
-    if _label_letter(cut, geometry, across) in "RA":
+    if _label_letter(cut, geometry, across) in {"R", "A"}:
         left, right, to_right = right, left, _opposite(to_right)
-    if _label_letter(cut, geometry, down) in "PI":
+    if _label_letter(cut, geometry, down) in {"P", "I", ""}:
         bottom, top, to_top = top, bottom, _opposite(to_top)
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)
     outline = [withStroke(linewidth=2, foreground="black")]
     style = {"color": "gold", "fontweight": "bold", "transform": ax.transAxes, "path_effects": outline}
-    ax.text(0.98, 0.5, to_right, ha="right", va="center", **style)
-    ax.text(0.02, 0.5, _opposite(to_right), ha="left", va="center", **style)
-    ax.text(0.5, 0.98, to_top, ha="center", va="top", **style)
-    ax.text(0.5, 0.02, _opposite(to_top), ha="center", va="bottom", **style)
+    if to_right:
+        ax.text(0.98, 0.5, to_right, ha="right", va="center", **style)
+        ax.text(0.02, 0.5, _opposite(to_right), ha="left", va="center", **style)
+    if to_top:
+        ax.text(0.5, 0.98, to_top, ha="center", va="top", **style)
+        ax.text(0.5, 0.02, _opposite(to_top), ha="center", va="bottom", **style)
 
 
 def _label_letter(cut: xr.DataArray, geometry: Geometry, axis: str) -> str:
-    """Return the one letter of the patient's side that the labels of an axis grow towards."""
-    letter: str = getattr(geometry.axis_letters, axis)
+    """Return the one letter of the patient's side that the labels of an axis grow towards; empty where unknown."""
+    letter = _axis_letter(geometry, axis)
     return letter if _sign(cut, axis) > 0 else _opposite(letter)
 
 
 def _towards(cut: xr.DataArray, geometry: Geometry, axis: str) -> str:
-    """Return the side that the labels of an axis grow towards, with a second letter if it is oblique."""
-    cosines = _sign(cut, axis) * np.asarray(geometry.directions[AXES.index(axis)])
+    """Return the side that the labels of an axis grow towards; empty where unknown."""
+    letters = _letters(geometry.directions[AXES.index(axis)])
+    return letters if _sign(cut, axis) > 0 else _opposite(letters)
+
+
+def _letters(direction: Sequence[float]) -> str:
+    """Return the side that a direction leads to, with a second letter if it is oblique; empty where unknown."""
+    cosines = np.asarray(direction)
+    if not np.isfinite(cosines).all():
+        return ""
     order = np.argsort(-np.abs(cosines), kind="stable")
     named = [n for n in order if n == order[0] or abs(cosines[n]) > _SECOND_LETTER]
     return "".join(_LETTERS[n][int(cosines[n] < 0)] for n in named)
@@ -346,21 +367,23 @@ def _opposite(letters: str) -> str:
 def _axis_label(cut: xr.DataArray, geometry: Geometry, axis: str) -> str:
     if axis not in cut.coords:
         return f"{axis} [index]"
-    if not geometry.is_known:
+    towards = _towards(cut, geometry, axis)
+    if not towards:
         return f"{axis} [mm from the first voxel]"
-    sheared = f", {geometry.shear:.1f}\N{DEGREE SIGN} off the normal" if axis == "z" and geometry.shear > 0.01 else ""
-    return f"{axis} [mm], towards {_towards(cut, geometry, axis)}{sheared}"
+    lean = min(geometry.shear, 180 - geometry.shear)  # a flipped axis turns the normal round
+    sheared = f", {lean:.1f}\N{DEGREE SIGN} off the normal" if axis == "z" and lean > 0.01 else ""
+    return f"{axis} [mm], towards {towards}{sheared}"
 
 
 def _sign(cut: xr.DataArray, axis: str) -> int:
     """Return -1 if the labels descend: the geometry's direction follows the index, the label grows the other way."""
-    labels = np.asarray(cut.coords[axis].values)
+    labels = _labels(cut, axis)
     return -1 if labels.size > 1 and labels[-1] < labels[0] else 1
 
 
 def _title(cut: _Cut) -> str:
     if cut.axis not in cut.values.coords:
-        return f"{cut.axis} index {cut.index}"
+        return f"{cut.axis} index {cut.index}" if cut.whole else f"across {cut.axis}"
     return f"{cut.axis} = {float(cut.values.coords[cut.axis]):g} mm"
 
 

@@ -29,12 +29,15 @@ WINDOWS: Final = MappingProxyType(
 
 
 def window_limits(volume: xr.DataArray, window: Window, values: Array | None = None) -> tuple[float, float]:
-    """Return the values that are shown black and white (DICOM PS3.3 C.11.2.1.2, LINEAR).
+    """Return the values that are shown black and white (DICOM PS3.3 C.11.2).
+
+    For integers LINEAR, centre - 0.5 plus and minus (width - 1) / 2; for floating point
+    LINEAR_EXACT, centre plus and minus width / 2.
 
     Parameters
     ----------
     volume
-        Gives the windows of its header.
+        Gives the windows of its header, and its dtype.
     window
         A name of `WINDOWS` or of the header, (centre, width), or None for the header's first window.
     values
@@ -59,8 +62,15 @@ def window_limits(volume: xr.DataArray, window: Window, values: Array | None = N
         centre, width = next(iter(_header_windows(volume).values()))
     else:
         return _percentiles(values)
+    if volume.dtype.kind == "f":
+        if not width > 0:
+            raise PlotError(f"the width of a window must be above 0, not {width:g}.")
+        return centre - width / 2, centre + width / 2
     if not width >= 1:
-        raise PlotError(f"the width of a window must be at least 1, not {width:g}.")
+        raise PlotError(
+            f"the width of a window of {volume.dtype} must be at least 1, not {width:g}; of floating point it may be "
+            "smaller."
+        )
     return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
 
 
@@ -78,10 +88,11 @@ def _header_windows(volume: xr.DataArray) -> dict[str, tuple[float, float]]:
     """Return the windows of the header by name; without names they are called "0", "1", ..."""
     found = [_listed(volume, *names) for names in (("WindowCenter", "window_center"), ("WindowWidth", "window_width"))]
     names = _listed(volume, "WindowCenterWidthExplanation", "")
+    least = np.nextafter(0, 1) if volume.dtype.kind == "f" else 1
     pairs = [
         (c, w)
         for c, w in zip(*found, strict=False)
-        if isinstance(c, int | float) and isinstance(w, int | float) and w >= 1
+        if isinstance(c, int | float) and isinstance(w, int | float) and w >= least
     ]
     if len(names) != len(pairs):
         names = [str(n) for n in range(len(pairs))]

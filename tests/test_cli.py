@@ -9,6 +9,7 @@ import sys
 from functools import partial
 
 import numpy as np
+import pydicom
 import pytest
 import xarray as xr
 from click.testing import CliRunner
@@ -16,7 +17,7 @@ from matplotlib.image import imread
 
 import lazyvol as lv
 from lazyvol import phantom
-from lazyvol.cli import main
+from lazyvol.cli import _with_options, main
 from lazyvol.phantom import FICTITIOUS_PATIENT, write_series
 
 
@@ -153,6 +154,75 @@ def test_a_series_is_chosen(folder, series):
     assert "modality        CT" in run("info", folder, "--series", series).output
 
 
+def test_missing_slices_are_filled_if_asked(folder):
+    assert "shape           6  6  8" in run("info", folder / "ct", "--missing", "fill").output
+
+
+@pytest.fixture
+def doubled(tmp_path):
+    """A CT of four slices that is there twice, with other pixels, so that nothing tells the images apart."""
+    for name in ("one", "two"):
+        values = np.random.default_rng(len(name) + ord(name[0])).integers(0, 99, (4, 5, 6))
+        write_series(tmp_path / "doubled" / name, values, spacing=(3.0, 1.0, 1.0))
+    for path in (tmp_path / "doubled" / "two").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID[:60]}.77"
+        dataset.save_as(path)
+    return tmp_path / "doubled"
+
+
+def test_what_becomes_of_duplicates_is_chosen(doubled):
+    result = run("info", doubled)
+    assert result.exit_code == 1
+    assert "--duplicates first keeps" in result.stderr
+    assert "shape           4  5  6" in run("info", doubled, "--duplicates", "first").output
+    assert "shape           2  4  5  6" in run("info", doubled, "--duplicates", "axis").output
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Give another name, or overwrite=True.", "Give another name, or --overwrite."),
+        ("duplicates='first' keeps the one", "--duplicates first keeps the one"),
+        ('keep the UIDs with identifiers="uids".', "keep the UIDs with --identifiers uids."),
+        ("Choose one with series= its UID", "Choose one with --series its UID"),
+        ("fits series='Head and neck'", "fits --series 'Head and neck'"),
+        ('Open the series with dtype="int32".', 'Open the series with dtype="int32".'),
+    ],
+    ids=lambda text: text,
+)
+def test_a_message_names_the_options_of_the_shell(message, shown):
+    assert _with_options(message) == shown
+
+
+def test_findings_name_the_options_of_the_shell(folder):
+    text = run("info", folder / "ct").output
+    assert "missing-slices" in text
+    assert "missing='" not in text
+    assert "--missing fill" in text
+
+
+def test_scan_of_a_store_says_what_it_is(store):
+    result = run("scan", store)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{store} is a Zarr store" in result.stderr
+    assert f"lazyvol info {store}" in result.stderr
+
+
+def test_a_store_has_no_series_to_choose(store):
+    result = run("info", store, "--series", "4")
+    assert result.exit_code == 1
+    assert "is a Zarr store, which holds one volume; --series is for DICOM" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["scan"], ["info"], ["info", "--json"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_gets_no_message(chest_folder, words):
+    command = [sys.executable, "-m", "lazyvol", *words, str(chest_folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 # convert
 
 
@@ -262,9 +332,11 @@ def test_the_demo_says_where_the_results_lie(demo):
         (["scan", "{}/nowhere"], "nowhere does not exist"),
         (["info", "{}/nowhere"], "nowhere does not exist"),
         (["info", "{}/data"], "holds 2 series"),
-        (["info", "{}/data", "--series", "9"], "none of which fits series='9'"),
+        (["info", "{}/data"], "Choose one with --series its UID"),
+        (["info", "{}/data/ct", "--missing", "raise"], "--missing raise"),
+        (["info", "{}/data", "--series", "9"], "none of which fits --series 9"),
         (["info", "{}/data/notes.txt"], "notes.txt: not DICOM"),
-        (["info", "{}/data/ct", "--stack", "3"], "stack=3 does not exist"),
+        (["info", "{}/data/ct", "--stack", "3"], "--stack 3 does not exist"),
         (["convert", "{}/nowhere", "{}/out.zarr"], "nowhere does not exist"),
         (["plot", "{}/data/ct", "--z", "999", "-o", "{}/a.png"], "z = 999 mm lies outside the volume, which extends"),
         (["plot", "{}/data/ct", "--window", "lungs", "-o", "{}/a.png"], "no window 'lungs'"),
@@ -303,6 +375,8 @@ def test_an_incomplete_store_is_an_error_with_exit_code_1(store):
         ["info", "a", "--what"],
         ["convert", "a"],
         ["convert", "a", "b", "--identifiers", "all"],
+        ["info", "a", "--missing", "perhaps"],
+        ["plot", "a", "--duplicates", "all"],
     ],
     ids=lambda w: " ".join(w) or "nothing at all",
 )

@@ -8,7 +8,7 @@ import series_made as made
 import xarray as xr
 
 import lazyvol as lv
-from lazyvol.errors import GeometryError
+from lazyvol.errors import GeometryError, OptionError
 
 
 def clock(seconds):
@@ -282,3 +282,35 @@ def test_each_volume_needs_a_value(timed):
 def test_arrays_without_a_geometry_cannot_be_joined():
     with pytest.raises(GeometryError):
         lv.join_series([xr.DataArray(np.zeros((2, 2, 2)), dims=("z", "y", "x"))] * 2)
+
+
+@pytest.mark.parametrize("values", [[1, 1], [1.0, 1], ["a", "a"], [0, float("nan")], ["a", 1], [{}, []]], ids=str)
+def test_values_that_are_no_labels_are_refused(chest_folder, values):
+    volume = lv.open_volume(chest_folder)
+    with pytest.raises(OptionError, match="values="):
+        lv.join_series([volume, volume], values=values)
+
+
+@pytest.mark.parametrize("values", ["ab", 3, [1, 2, 3]], ids=str)
+def test_values_are_counted(chest_folder, values):
+    volume = lv.open_volume(chest_folder)
+    with pytest.raises(GeometryError, match="2 volumes need 2 values"):
+        lv.join_series([volume, volume], values=values)
+
+
+@pytest.mark.parametrize("volumes", ["ab", ["a", "b"]], ids=str)
+def test_paths_are_no_volumes(volumes):
+    with pytest.raises(OptionError, match=r"not a str\. Open one with open_volume"):
+        lv.join_series(volumes)
+
+
+@pytest.mark.parametrize("dim", ["source", "geometry", "z"])
+def test_a_name_that_is_taken_is_refused(chest_folder, dim):
+    volume = lv.open_volume(chest_folder)
+    with pytest.raises(GeometryError, match=f"dimension or coordinate '{dim}' already"):
+        lv.join_series([volume, volume], dim=dim)
+
+
+def test_volumes_may_come_from_a_generator(chest_folder):
+    volume = lv.open_volume(chest_folder)
+    assert lv.join_series((v for v in (volume, volume)), dim="echo").sizes["echo"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import stat
 import subprocess
 import sys
@@ -204,3 +205,17 @@ def test_processes_that_start_together_share_one_key(home, tmp_path):
     ]
     keys = {process.communicate()[0].strip() for process in started}
     assert keys == {Path(home).read_bytes()}
+
+
+def test_what_a_store_gave_can_be_pickled_without_paths_and_uids(folder, store):
+    content = pickle.dumps(lv.open_zarr(store).compute())
+    uids = {str(pydicom.dcmread(p)[keyword].value).encode() for p in folder.iterdir() for keyword in UIDS}
+    assert [secret for secret in (*uids, b"Secret^Folder") if secret in content] == []
+
+
+def test_what_a_store_gave_is_netcdf_without_paths_and_uids(folder, store, tmp_path):
+    pytest.importorskip("h5netcdf", reason="netCDF needs h5netcdf: install lazyvol[netcdf]")
+    lv.open_zarr(store).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    content = (tmp_path / "a.nc").read_bytes()
+    uids = {str(pydicom.dcmread(p)[keyword].value).encode() for p in folder.iterdir() for keyword in UIDS}
+    assert [secret for secret in (*uids, b"Secret^Folder") if secret in content] == []

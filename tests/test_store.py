@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -20,12 +22,15 @@ import xarray as xr
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.codecs import BloscCodec
 
 import lazyvol as lv
 from lazyvol import chunks as cuts
+from lazyvol.convention import with_frame_of_reference
 from lazyvol.errors import (
     GeometryError,
     IncompleteStoreError,
+    LazyvolError,
     OptionError,
     PixelReadError,
     SourceNotFoundError,
@@ -255,7 +260,7 @@ def test_metadata_are_not_consolidated(volume, store):
 @pytest.mark.parametrize(
     ("dtype", "fill"), [("int16", -32768), ("uint16", 65535), ("float32", None)], ids=["int16", "uint16", "float32"]
 )
-def test_what_was_never_written_is_no_value_of_a_volume(tmp_path, store, dtype, fill):
+def test_what_was_never_written_is_the_least_likely_value(tmp_path, store, dtype, fill):
     write(tmp_path / "dicom", dtype=dtype)
     lv.save_zarr(lv.open_volume(tmp_path / "dicom"), store)
     found = zarr.open_array(store / "scale0" / "image", mode="r").fill_value
@@ -664,12 +669,116 @@ def test_a_killed_store_can_be_saved_again(killed, n):
     assert outcome(folder / f"killed{n}.zarr", volume) == "whole"
 
 
-def test_a_store_that_lost_a_shard_is_refused(chest_folder, tmp_path):
-    lv.save_zarr(lv.open_volume(chest_folder), tmp_path / "a.zarr")
-    shard = next(p for p in (tmp_path / "a.zarr" / "scale0" / "image" / "c").rglob("*") if p.is_file())
-    shard.unlink()
-    with pytest.raises(IncompleteStoreError, match="0 of 1 shards"):
-        lv.open_zarr(tmp_path / "a.zarr")
+# Damaged
+
+
+def shards_of(store):
+    return sorted(p for p in (store / "scale0" / "image" / "c").rglob("*") if p.is_file())
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def shorten(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[20] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.usefixtures("thin_slabs")
+@pytest.mark.parametrize("damage", [Path.unlink, empty], ids=["gone", "empty"])
+def test_a_store_that_lost_a_shard_is_refused(volume, store, damage):
+    lv.save_zarr(volume, store)
+    damage(shards_of(store)[1])
+    with pytest.raises(IncompleteStoreError, match=r"2 of 3 shards.*c/1/0/0 is absent or empty"):
+        lv.open_zarr(store)
+
+
+def test_a_file_that_is_no_shard_does_not_stand_for_one(volume, store):
+    lv.save_zarr(volume, store)
+    shard = shards_of(store)[0]
+    shard.rename(shard.with_name(".hidden"))
+    with pytest.raises(IncompleteStoreError, match=r"0 of 1 shards"):
+        lv.open_zarr(store)
+
+
+@pytest.mark.usefixtures("thin_slabs")
+@pytest.mark.parametrize("chunks", ["auto", None], ids=["dask", "no dask"])
+@pytest.mark.parametrize("damage", [Path.unlink, empty, shorten], ids=["gone", "empty", "short"])
+def test_a_shard_that_is_lost_after_opening_is_an_error(volume, store, damage, chunks):
+    lv.save_zarr(volume, store)
+    again = lv.open_zarr(store, chunks=chunks)
+    damage(shards_of(store)[1])
+    np.testing.assert_array_equal(again[:2], volume[:2])
+    with pytest.raises(
+        StoreError, match=r"image\[2:3, 0:7, 0:8\] in .*a\.zarr: the shard c/1/0/0 is gone or has changed"
+    ):
+        again[2].compute()
+
+
+def test_a_store_that_vanishes_after_opening_is_an_error(volume, store):
+    lv.save_zarr(volume, store)
+    again = lv.open_zarr(store)
+    store.rename(store.with_name("b.zarr"))
+    with pytest.raises(StoreError, match=r"a\.zarr: the shard c/0/0/0 is gone"):
+        again.compute()
+
+
+def test_a_flipped_bit_is_an_error(volume, store):
+    lv.save_zarr(volume, store)
+    flip_a_bit(shards_of(store)[0])
+    with pytest.raises(StoreError, match=r"image\[0:6, 0:7, 0:8\] in .*a\.zarr: cannot be decoded: .*checksum"):
+        lv.open_zarr(store).compute()
+
+
+def test_a_damaged_store_says_so_from_another_process(volume, store):
+    lv.save_zarr(volume, store)
+    again = lv.open_zarr(store)
+    shards_of(store)[0].unlink()
+    with (
+        dask.config.set(scheduler="processes", num_workers=1),
+        pytest.raises(StoreError, match=r"shard c/0/0/0 is gone"),
+    ):
+        again.compute()
+
+
+def test_a_store_without_checksums_of_its_chunks_opens(volume, store, monkeypatch):
+    monkeypatch.setattr("lazyvol.store.Crc32cCodec", BloscCodec)
+    lv.save_zarr(volume, store)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+@pytest.mark.usefixtures("thin_slabs")
+@pytest.mark.parametrize("chunks", ["auto", None], ids=["dask", "no dask"])
+@pytest.mark.parametrize(
+    "select",
+    [
+        lambda v: v[4, ::-2, [1, 5]],
+        lambda v: v[[5, 0, 3], 2],
+        lambda v: v[::-1, 3:3],
+        lambda v: v[1:6:3, [True] * 6 + [False], -1],
+        lambda v: v.isel(z=xr.DataArray([5, 0, 5], dims="p"), x=xr.DataArray([1, 7, 2], dims="p")),
+        lambda v: v[5, 6, 7],
+        lambda v: v[:, 1].transpose("x", "z"),
+    ],
+    ids=["backwards", "list", "nothing", "mask", "points", "voxel", "transposed"],
+)
+def test_a_store_is_read_by_any_selection(volume, store, chunks, select):
+    lv.save_zarr(volume, store)
+    again, whole = lv.open_zarr(store, chunks=chunks), volume.compute()
+    np.testing.assert_array_equal(select(again).values, select(whole).values, strict=True)
+
+
+@pytest.mark.parametrize("chunks", ["auto", None], ids=["dask", "no dask"])
+def test_an_opened_store_can_be_pickled(volume, store, chunks):
+    lv.save_zarr(volume, store)
+    again = pickle.loads(pickle.dumps(lv.open_zarr(store, chunks=chunks)))
+    np.testing.assert_array_equal(again.values, volume.values)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -679,6 +788,83 @@ def test_what_is_no_store_is_never_overwritten(chest_folder, tmp_path, kind):
     with pytest.raises(StoreError, match="no Zarr store, so it is not overwritten"):
         lv.save_zarr(lv.open_volume(chest_folder), path, overwrite=True)
     assert path.exists()
+
+
+# What cannot be written is named before anything is written
+
+
+def assert_refused(volume, store, match, **options):
+    with pytest.raises(LazyvolError, match=match):
+        lv.save_zarr(volume, store, **options)
+    assert {p.name for p in store.parent.iterdir()} <= {"dicom"}
+
+
+@pytest.mark.parametrize("value", [object(), np.datetime64("2020-01-01"), 1j, {1}, b"x", [1, object()]], ids=["object", "date", "complex", "set", "bytes", "list"])
+def test_an_attribute_that_cannot_be_written_is_named(volume, store, value):
+    assert_refused(volume.assign_attrs(foo=value), store, r"attribute 'foo' of the volume.*attrs\.pop\('foo'\)")
+
+
+def test_an_attribute_of_a_coordinate_that_cannot_be_written_is_named(volume, store):
+    volume.z.attrs["foo"] = object()
+    assert_refused(volume, store, "attribute 'foo' of the coordinate 'z'")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float32(3), 3.0),
+        (np.int16(3), 3),
+        (np.bool_(True), True),
+        (np.arange(3), [0, 1, 2]),
+        ((np.int8(1), 2), [1, 2]),
+        (np.ones((2, 1)), [[1.0], [1.0]]),
+        ({"a": np.float32(0.5)}, {"a": 0.5}),
+    ],
+    ids=repr,
+)
+def test_an_attribute_of_numpy_is_written_as_plain_numbers(volume, store, value, expected):
+    lv.save_zarr(volume.assign_attrs(foo=value), store)
+    assert lv.open_zarr(store).attrs["foo"] == expected
+
+
+@pytest.mark.parametrize(
+    "coordinate",
+    [("l", np.array([{}] * 6, object)), (("l", 1), np.arange(6)), ("image", np.arange(6))],
+    ids=["things", "name", "image"],
+)
+def test_a_coordinate_that_cannot_be_written_is_named(volume, store, coordinate):
+    name, values = coordinate
+    assert_refused(volume.assign_coords({name: ("z", values)}), store, r"coordinate .* cannot be written.*drop_vars")
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "longdouble", "U3", "datetime64[s]", "object"])
+def test_values_that_are_no_numbers_are_refused(volume, store, dtype):
+    assert_refused(volume.astype(dtype), store, "a store holds whole numbers, floating point")
+
+
+@pytest.mark.parametrize("options", [{"overwrite": "no"}, {"overwrite": None}, {"identifiers": ["uids"]}], ids=str)
+def test_an_option_that_cannot_be_is_named(volume, store, options):
+    ((name, value),) = options.items()
+    assert_refused(volume, store, rf"{name}={re.escape(repr(value))}", **options)
+
+
+def test_volumes_of_two_geometries_put_together_are_refused(volume, store):
+    other = with_frame_of_reference(volume, "1.2.3")
+    both = xr.concat([volume, other], "time", coords="different", compat="equals")
+    assert_refused(both, store, "put together along time from 2 geometries")
+    assert_refused(both.isel(time=1), store, "its attributes describe another geometry")
+
+
+def test_a_dataset_is_refused_with_what_to_take(volume, store):
+    assert_refused(volume.to_dataset(), store, r"Take dataset\['image'\]")
+
+
+def test_a_key_that_cannot_be_kept_leaves_nothing(volume, store, tmp_path, monkeypatch):
+    monkeypatch.delenv("LAZYVOL_KEY")
+    (tmp_path / "dicom" / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "dicom" / "file"))
+    assert_refused(volume, store, r'file/lazyvol/key: .*LAZYVOL_KEY.*identifiers="uids"')
+    lv.save_zarr(volume, store, identifiers="uids")
 
 
 def test_a_choice_of_identifiers_that_is_not_known_is_named(chest_folder, tmp_path):

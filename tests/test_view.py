@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import lazyvol as lv
+from lazyvol.convention import with_frame_of_reference
 from lazyvol.errors import GeometryError, OutsideVolumeError, PlotError
 from lazyvol.phantom import write_series
 from lazyvol.view import window_limits
@@ -304,6 +305,12 @@ def test_a_wrong_number_of_axes_is_an_error(axial):
         lv.plot_slices(axial, z=[59, 63], ax=ax)
 
 
+@pytest.mark.parametrize("ax", ["x", [None]], ids=str)
+def test_what_are_no_axes_is_named(axial, ax):
+    with pytest.raises(PlotError, match="must be matplotlib axes"):
+        lv.plot_slices(axial, z=59, ax=ax)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_a_figure_has_a_panel_for_each_cut_and_a_bar(axial, count):
     images = lv.plot_slices(axial, z=[55 + 4 * (n % 5) for n in range(count)])
@@ -313,6 +320,50 @@ def test_a_figure_has_a_panel_for_each_cut_and_a_bar(axial, count):
 def test_the_bar_names_quantity_and_unit(axial):
     (image,) = lv.plot_slices(axial, z=59)
     assert image.axes.figure.axes[-1].get_ylabel() == "CT number [HU]"
+
+
+def test_a_part_of_two_geometries_is_not_drawn_with_the_sides_of_the_first(axial):
+    other = with_frame_of_reference(axial, "1.2.3")
+    both = xr.concat([axial, other], "time", coords="different", compat="equals")
+    with pytest.raises(GeometryError, match="its attributes describe another geometry"):
+        lv.plot_slices(both.isel(time=1))
+
+
+# Projections, and axes without labels
+
+
+def test_a_flipped_axis_is_no_tilt(axial):
+    (image,) = lv.plot_slices(axial[:, ::-1], x=-25)
+    assert image.axes.get_ylabel() == "z [mm], towards S"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("axis", ["z", "y", "x"])
+def test_a_projection_is_drawn_and_named_as_a_slice(marked, axis, change):
+    volume = CHANGES[change](marked[0])
+    (cut,) = lv.plot_slices(volume.isel({axis: 0}))
+    (projection,) = lv.plot_slices(volume.max(axis))
+    assert letters_of(projection) == letters_of(cut)
+    for ask in ("get_xlim", "get_ylim", "get_xlabel", "get_ylabel"):
+        one, other = (getattr(image.axes, ask)() for image in (projection, cut))
+        assert one == (
+            other.partition(", 11.5")[0] if isinstance(other, str) else other
+        )  # a tilt is of the whole volume
+    assert projection.get_extent() == cut.get_extent()
+    assert projection.axes.get_title() == f"across {axis}"
+
+
+@pytest.mark.parametrize("axis", ["y", "x"])
+def test_without_pixel_spacing_z_is_still_named(tmp_path, axis):
+    def strip(_k, dataset):
+        del dataset.PixelSpacing
+
+    volume = lv.open_volume(write_marked(tmp_path, GRIDS["axial"], overrides=strip))
+    (image,) = lv.plot_slices(volume.isel({axis: 1}))
+    assert image.axes.get_ylabel() == "z [mm], towards S"
+    assert image.axes.get_xlabel() == f"{'x' if axis == 'y' else 'y'} [index]"
+    assert {t.get_position(): t.get_text() for t in image.axes.texts} == {(0.5, 0.02): "I", (0.5, 0.98): "S"}
+    assert image.get_extent()[2:] == [53, 73]
 
 
 # Windows
@@ -338,15 +389,43 @@ def test_a_window_sets_black_and_white(axial, window, limits):
     assert image.get_clim() == limits
 
 
+@pytest.mark.parametrize(
+    ("window", "limits"),
+    [
+        ("lung", (-1350, 150)),
+        ("SOFT TISSUE", (-160, 240)),
+        (None, (-160, 240)),
+        ((0.5, 1), (0, 1)),
+        ((0.2, 0.01), (0.195, 0.205)),
+    ],
+    ids=str,
+)
+def test_a_window_of_floating_point_is_exact(axial, window, limits):
+    (image,) = lv.plot_slices(axial.astype("float32"), z=59, window=window)
+    assert image.get_clim() == pytest.approx(limits)
+
+
+def test_a_window_of_the_header_may_be_narrow_for_floating_point(axial):
+    narrow = axial.astype("float32").assign_attrs(WindowCenter=0.5, WindowWidth=0.1, WindowCenterWidthExplanation="T1")
+    (image,) = lv.plot_slices(narrow, z=59)
+    assert image.get_clim() == pytest.approx((0.45, 0.55))
+
+
+def test_a_window_narrower_than_one_is_refused_for_integers_with_what_takes_it(axial):
+    with pytest.raises(PlotError, match=r"window of int16 must be at least 1, not 0\.5; of floating point"):
+        lv.plot_slices(axial, z=59, window=(0, 0.5))
+
+
 def test_an_unknown_window_lists_those_that_are_known(axial):
     with pytest.raises(PlotError, match=r"no window 'lungs'\. Known are .*'LUNG'.*'lung'.*\(centre, width\)"):
         lv.plot_slices(axial, z=59, window="lungs")
 
 
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
 @pytest.mark.parametrize("width", [0, -5])
-def test_a_window_without_width_is_refused(axial, width):
+def test_a_window_without_width_is_refused(axial, width, dtype):
     with pytest.raises(PlotError, match="width of a window"):
-        lv.plot_slices(axial, z=59, window=(0, width))
+        lv.plot_slices(axial.astype(dtype), z=59, window=(0, width))
 
 
 @pytest.mark.parametrize("window", [(0, float("nan")), (float("nan"), 4), (1,), 5], ids=str)
