@@ -233,4 +233,5 @@ def frame_source(part: Slice, root: str, window: tuple[int, int, int] | None = N
         content=instance.content,
         corner=(row, column),
         columns=columns,
+        modified=0 if "://" in instance.path else instance.modified,
     )

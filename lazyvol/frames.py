@@ -20,8 +20,9 @@ import pydicom
 from pydicom.uid import UID
 
 from lazyvol.codecs import decoder_of, plugin_of
-from lazyvol.errors import PixelRangeError, PixelReadError
+from lazyvol.errors import PixelReadError
 from lazyvol.records import PixelFormat
+from lazyvol.rescale import Scale, rescale
 
 __all__ = ["FrameSource", "FrameTable", "read_frames"]
 
@@ -72,6 +73,9 @@ class FrameSource:
 
     columns: int = 0
     """Columns of a tile; 0 for a whole image."""
+
+    modified: int = 0
+    """When its file was last changed, ns since 1970, as it was opened; 0 where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ def read_frames(table: FrameTable, which: Sequence[int] | Indices, rows: Indices
             stored = _read_stored(source, path, wanted[0], sheets)
             if not _is_whole(wanted[1], source.pixels.columns):
                 stored = stored[:, wanted[1]]
-            _rescale(stored, source, path, target)
+            rescale(stored, Scale(source.pixels, source.slope, source.intercept, source.index, path), target)
         if source.columns and cells is not None:
             out[n][cells] = target
     return out
@@ -272,6 +276,7 @@ def _reader(source: FrameSource, path: str) -> Iterator[Any]:
     else:
         file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
+            _require_unchanged(source, path, file)
             yield lambda buffer, offset: _fill(file, buffer, offset)
         finally:
             os.close(file)
@@ -355,45 +360,18 @@ def _items(source: FrameSource, path: str) -> bytes:
 def _open(source: FrameSource, path: str) -> Any:
     if source.content is not None:
         return BytesIO(source.content)
-    return fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")
+    if "://" in path:
+        return fsspec.open(path, "rb").open()
+    file = open(path, "rb")  # noqa: SIM115  # the caller closes it
+    try:
+        _require_unchanged(source, path, file.fileno())
+    except PixelReadError:
+        file.close()
+        raise
+    return file
 
 
-def _rescale(stored: Pixels, source: FrameSource, path: str, out: Pixels) -> None:
-    """Write stored * slope + intercept into ``out`` without overflow."""
-    slope, intercept = source.slope, source.intercept
-    if out.dtype.kind == "f":
-        out[...] = stored if (slope, intercept) == (1, 0) else stored.astype("float64") * slope + intercept
-        return
-    if not (slope.is_integer() and intercept.is_integer()):
-        raise PixelRangeError(
-            f"frame {source.index} of {path} has slope {slope:g} and intercept {intercept:g}, which {out.dtype} cannot "
-            'hold. Open the series without dtype, or with dtype="float32".'
-        )
-    if stored.dtype.kind == "f":
-        raise PixelRangeError(f'{path} holds floating-point numbers; open it without dtype, or with dtype="float32".')
-    _require_fits(stored, source, path, out.dtype)
-    # Arithmetic modulo 2**bits is exact, because the results are known to fit.
-    out[...] = stored.astype(out.dtype, copy=False)
-    if slope != 1:
-        np.multiply(out, np.int64(slope).astype(out.dtype), out=out)
-    if intercept:
-        np.add(out, np.int64(intercept).astype(out.dtype), out=out)
-
-
-def _require_fits(stored: Pixels, source: FrameSource, path: str, dtype: np.dtype[Any]) -> None:
-    bits, signed = source.pixels.bits_stored, source.pixels.pixel_representation == 1
-    declared = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    limits = np.iinfo(dtype)
-    if not _outside(declared, source, limits):
-        return
-    bad = _outside((int(stored.min()), int(stored.max())), source, limits)
-    if bad:
-        raise PixelRangeError(
-            f"frame {source.index} of {path} holds the value {bad[0]:g}, outside {dtype} ({limits.min} to "
-            f'{limits.max}). Open the series with dtype="int32" or dtype="float32".'
-        )
-
-
-def _outside(stored: tuple[int, int], source: FrameSource, limits: np.iinfo[Any]) -> list[float]:
-    values = (s * source.slope + source.intercept for s in stored)
-    return [v for v in values if not limits.min <= v <= limits.max]
+def _require_unchanged(source: FrameSource, path: str, file: int) -> None:
+    """Raise if a file is no longer that which was opened: its frames may lie elsewhere, or show something else."""
+    if source.modified and os.fstat(file).st_mtime_ns != source.modified:
+        raise PixelReadError(f"{path} has changed since its series was opened. Open the series again.")

@@ -799,7 +799,11 @@ def assert_refused(volume, store, match, **options):
     assert {p.name for p in store.parent.iterdir()} <= {"dicom"}
 
 
-@pytest.mark.parametrize("value", [object(), np.datetime64("2020-01-01"), 1j, {1}, b"x", [1, object()]], ids=["object", "date", "complex", "set", "bytes", "list"])
+@pytest.mark.parametrize(
+    "value",
+    [object(), np.datetime64("2020-01-01"), 1j, {1}, b"x", [1, object()]],
+    ids=["object", "date", "complex", "set", "bytes", "list"],
+)
 def test_an_attribute_that_cannot_be_written_is_named(volume, store, value):
     assert_refused(volume.assign_attrs(foo=value), store, r"attribute 'foo' of the volume.*attrs\.pop\('foo'\)")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
 import shutil
 import warnings
+from pathlib import Path
 
 import dask
 import fsspec
@@ -841,3 +844,32 @@ def test_a_zarr_store_is_said_to_be_one(chest_folder, tmp_path):
     lv.save_zarr(lv.open_volume(chest_folder), tmp_path / "a.zarr")
     with pytest.raises(NoImagesError, match="open_zarr opens it"):
         lv.open_volume(tmp_path / "a.zarr")
+
+
+# Files that are no longer those that were opened
+
+
+@pytest.mark.parametrize("syntax", [None, "1.2.840.10008.1.2.5"], ids=["uncompressed", "compressed"])
+def test_a_file_that_was_replaced_after_opening_is_an_error(tmp_path, syntax):
+    folder = tmp_path / "ct"
+    write_series(folder, np.arange(24.0).reshape(4, 2, 3), spacing=(2.0, 1.0, 1.0))
+    if syntax:
+        for path in folder.iterdir():
+            compressed = pydicom.dcmread(path)
+            compressed.compress(syntax)
+            compressed.save_as(path)
+    volume = lv.open_volume(folder)
+    one, other = (Path(p) for p in volume.source.values[:2])
+    kept = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(kept)
+    with pytest.raises(PixelReadError, match=f"{re.escape(str(one))} has changed.*Open the series again"):
+        volume.isel(z=0).compute()
+
+
+def test_the_other_files_are_read_after_one_was_replaced(tmp_path):
+    folder = tmp_path / "ct"
+    write_series(folder, np.arange(24.0).reshape(4, 2, 3), spacing=(2.0, 1.0, 1.0))
+    volume = lv.open_volume(folder, chunks={"z": 1})
+    os.utime(volume.source.values[0], ns=(1, 1))
+    np.testing.assert_array_equal(volume.isel(z=3), np.arange(18, 24).reshape(2, 3))
