@@ -195,7 +195,7 @@ def _is_store(path: str) -> bool:
 
 def _facts(volume: xr.DataArray) -> dict[str, Any]:
     geometry = volume.vol.geometry
-    sides = dict(zip("zyx", geometry.axis_letters if geometry.is_known else ("?",) * 3, strict=True))
+    sides = dict(zip("zyx", geometry.axis_letters if geometry.orientation else ("?",) * 3, strict=True))
     return {
         "modality": volume.attrs.get("Modality", ""),
         "dims": list(map(str, volume.dims)),

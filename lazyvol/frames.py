@@ -190,7 +190,7 @@ def _read_stored(source: FrameSource, path: str, rows: Indices, sheets: _Sheets)
         raise PixelReadError(f"{path} cannot be read: {error.strerror or type(error).__name__}.") from error
     except Exception as error:  # whatever a broken stream makes of a codec
         raise PixelReadError(
-            f"frame {source.index} of {path} cannot be decoded ({UID(source.pixels.transfer_syntax_uid).name}): "
+            f"frame {source.index + 1} of {path} cannot be decoded ({UID(source.pixels.transfer_syntax_uid).name}): "
             f"{type(error).__name__}: {str(error)[:200]}. The file is damaged; leave its slice out."
         ) from error
 
@@ -234,7 +234,7 @@ def _read_bits(source: FrameSource, path: str, rows: Indices) -> Pixels:
 def _short(source: FrameSource, path: str) -> PixelReadError:
     whole = source.pixels.frame_bytes
     return PixelReadError(
-        f"{path} is cut short: frame {source.index} has {source.length} of {whole} bytes, or fewer since it was "
+        f"{path} is cut short: frame {source.index + 1} has {source.length} of {whole} bytes, or fewer since it was "
         "scanned. Copy the file again, or leave its slice out."
     )
 
@@ -335,7 +335,9 @@ def _decode(source: FrameSource, path: str) -> Pixels:
             stream, index = _items(source, path), 0
         values, _ = decoder.as_array(stream, index=index, raw=True, decoding_plugin=plugin, **options)
     if values.shape[:2] != (pixels.rows, pixels.columns):
-        raise PixelReadError(f"frame {source.index} of {path} decodes to shape {values.shape}, not as its header says.")
+        raise PixelReadError(
+            f"frame {source.index + 1} of {path} decodes to shape {values.shape}, not as its header says."
+        )
     return values
 
 
@@ -345,7 +347,7 @@ def _items(source: FrameSource, path: str) -> bytes:
     assert source.length is not None
     if not source.length:
         raise PixelReadError(
-            f"{path} is cut short: it does not hold frame {source.index}. Copy the file again, or leave the frame out."
+            f"{path} is cut short: it does not hold frame {source.index + 1}. Copy the file again, or leave it out."
         )
     items = np.empty(source.length, np.uint8)
     with _reader(source, path) as read_into:

@@ -145,8 +145,10 @@ class Geometry:
 
     @property
     def affine_ras(self) -> Array:
-        """The affine to RAS (x to the right, y to the front, z to the head), as NIfTI has it."""
-        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.affine
+        """The affine to RAS (x to the right, y to the front, z to the head), as NIfTI has it; raises as `affine`."""
+        matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.affine
+        self._require_patient()
+        return matrix
 
     @property
     def orientation(self) -> str:
@@ -160,6 +162,7 @@ class Geometry:
     def axis_letters(self) -> AxisLetters:
         """Patient direction (L, R, A, P, S or I) that each axis grows towards, each pair used once."""
         self._require_known("an orientation")
+        self._require_patient()
         cosines = np.asarray(self.directions)
         letters = ["", "", ""]
         size = np.abs(cosines)
@@ -245,6 +248,13 @@ class Geometry:
         """How far the last slice lies beside the normal through the first, mm."""
         length = self.slice_positions[-1] if self.slice_positions else (self.shape[0] - 1) * self.spacing.z
         return float(length * np.sin(np.radians(self.shear))) if self.shape[0] > 1 else 0.0
+
+    def _require_patient(self) -> None:
+        if self.convention != "LPS":
+            raise GeometryError(
+                f"positions refer to the {self.convention}, not to the patient, so left, right, front and back are not "
+                "known. Use index_to_position or the affine."
+            )
 
     def _require_known(self, what: str) -> None:
         if not self.is_known:

@@ -83,7 +83,7 @@ def _require_same_pixels(own: Geometry, grid: Geometry, start: Array, below: Arr
     """Raise unless rows and columns run alike, pixel on pixel."""
     for axis, n in (("columns", 2), ("rows", 1), ("planes", 0)):
         cosine = float(np.clip(np.dot(own.directions[n], grid.directions[n]), -1, 1))
-        angle = float(np.degrees(np.arccos(cosine)))
+        angle = float(np.degrees(np.arccos(abs(cosine) if n == 0 else cosine)))
         if angle > 0.1 and (n or own.shape[0] > 1):
             raise GeometryError(
                 f"the {axis} of the series and of the volume given as like differ by {angle:.1f} degrees; only grids "
@@ -120,8 +120,8 @@ def _plane_places(own: Geometry, grid: Geometry) -> npt.NDArray[np.intp]:
     if (not all_met and not meets[within].all()) or (not all_met and not meets.any() and within.any()):
         least, worst = (round(float(f(apart.min(axis=0))), 3) for f in (np.min, np.max))
         raise GeometryError(
-            f"planes lie {least:g} mm to {worst:g} mm beside those of the volume given as like (steps of "
-            f"{own.spacing.z:g} and {grid.spacing.z:g} mm); only planes that coincide can be matched. Resample one."
+            f"planes lie {least:g} mm to {worst:g} mm beside those of the volume given as like; only planes that "
+            "coincide can be matched. Resample one of them."
         )
     return np.where(meets, nearest, -1)
 

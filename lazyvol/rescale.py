@@ -44,8 +44,8 @@ def rescale(stored: Pixels, scale: Scale, out: Pixels) -> None:
         return
     if not (slope.is_integer() and intercept.is_integer()):
         raise PixelRangeError(
-            f"frame {scale.index} of {scale.path} has slope {slope:g} and intercept {intercept:g}, which {out.dtype} "
-            'cannot hold. Open the series without dtype, or with dtype="float32".'
+            f"frame {scale.index + 1} of {scale.path} has slope {slope:g} and intercept {intercept:g}, which "
+            f'{out.dtype} cannot hold. Open the series without dtype, or with dtype="float32".'
         )
     if stored.dtype.kind == "f":
         raise PixelRangeError(
@@ -69,7 +69,7 @@ def _require_fits(stored: Pixels, scale: Scale, dtype: np.dtype[Any]) -> None:
     bad = _outside((int(stored.min()), int(stored.max())), scale, limits)
     if bad:
         raise PixelRangeError(
-            f"frame {scale.index} of {scale.path} holds the value {bad[0]:g}, outside {dtype} ({limits.min} to "
+            f"frame {scale.index + 1} of {scale.path} holds the value {bad[0]:g}, outside {dtype} ({limits.min} to "
             f'{limits.max}). Open the series with dtype="int32" or dtype="float32".'
         )
 

@@ -163,8 +163,9 @@ def _noted(members: list[Instance], code: str) -> tuple[str, tuple[str, ...]] | 
     cases = [(i, words) for i in members for c, words in i.notes if c == code]
     if not cases:
         return None
-    many = f" (so or alike in {len(cases)} of {len(members)} files)" if len(cases) > 1 else ""
-    return f"{cases[0][1]}{many}.", paths_of([i for i, _ in cases])
+    files = tuple(dict.fromkeys(paths_of([i for i, _ in cases])))
+    many = f" (so or alike in {len(files)} of {len(members)} files)" if len(files) > 1 else ""
+    return f"{'; '.join(w for i, w in cases if i is cases[0][0])}{many}.", files
 
 
 def _split(members: list[Instance], rules: Rules) -> list[list[Slice]]:

@@ -200,8 +200,9 @@ def _layout_without_positions(parts: list[Slice], rules: Rules) -> Layout | None
 def _stack_without_positions(uid: str, parts: list[Slice], layout: Layout, findings: tuple[Finding, ...]) -> Stack:
     _, notes = _order_without_positions(parts[:1])
     places, slices = renumbered(layout.places, parts)
-    found = (*findings, *notes, *_layout_findings(layout))
-    return Stack(uid, 0, slices, flat_geometry(parts, 1).geometry, layout.axes, places, (), found)
+    grid = flat_geometry(parts, 1)
+    found = (*findings, *notes, *grid.findings, *_layout_findings(layout))
+    return Stack(uid, 0, slices, grid.geometry, layout.axes, places, (), found)
 
 
 def renumbered(places: Sequence[int], parts: list[Slice]) -> tuple[tuple[int, ...], tuple[Slice, ...]]:

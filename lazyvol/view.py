@@ -218,6 +218,8 @@ def _layout(geometry: Geometry, axis: str) -> tuple[str, str]:
 
 def _axis_letter(geometry: Geometry, axis: str) -> str:
     """Return the one letter of the patient's side that an axis grows towards; empty where its direction is unknown."""
+    if geometry.convention not in ("LPS", "unknown"):
+        return ""
     if geometry.is_known:
         return str(getattr(geometry.axis_letters, axis))
     return _letters(geometry.directions[AXES.index(axis)])[:1]
@@ -346,7 +348,8 @@ def _label_letter(cut: xr.DataArray, geometry: Geometry, axis: str) -> str:
 
 def _towards(cut: xr.DataArray, geometry: Geometry, axis: str) -> str:
     """Return the side that the labels of an axis grow towards; empty where unknown."""
-    letters = _letters(geometry.directions[AXES.index(axis)])
+    patient = geometry.convention in ("LPS", "unknown")
+    letters = _letters(geometry.directions[AXES.index(axis)]) if patient else ""
     return letters if _sign(cut, axis) > 0 else _opposite(letters)
 
 

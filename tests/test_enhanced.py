@@ -31,10 +31,12 @@ from test_lazy import bytes_of, merged, read_ahead, trace
 import lazyvol as lv
 from lazyvol.errors import (
     DicomReadError,
+    GeometryError,
     LazyvolError,
     PixelReadError,
     UnsupportedSeriesError,
 )
+from lazyvol.geometry import ZYX, Geometry
 
 OWN = ("sop_instance_uid", "source", "instance_number", "frame_number")
 """Coordinates in which one file cannot be as many."""
@@ -1226,3 +1228,11 @@ def test_the_times_of_real_frames_ascend(real):
         content = item_of(file, n, "FrameContentSequence")
         by_time.setdefault(cell[0], set()).add(int(content.TemporalPositionIndex))
     assert [sorted(by_time[t]) for t in sorted(by_time)] == [[t + 1] for t in range(real.shape[0])]
+
+
+def test_ultrasound_names_no_side_of_a_patient():
+    geometry = Geometry((2, 3, 4), ZYX(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), np.eye(3)[::-1].tolist(), convention="volume")
+    for name in ("axis_letters", "affine_ras"):
+        with pytest.raises(GeometryError, match="positions refer to the volume, not to the patient"):
+            getattr(geometry, name)
+    assert geometry.orientation == ""

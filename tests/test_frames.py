@@ -199,7 +199,7 @@ def test_values_at_the_limits_of_the_dtype_pass(tmp_path, dtype):
 )
 def test_a_value_beyond_the_dtype_names_file_frame_value_and_remedy(tmp_path, stored, value):
     path = write_frames(tmp_path / "far.dcm", np.array(stored, dtype="int32"))
-    with pytest.raises(PixelRangeError, match=rf'frame 0 of .*far\.dcm .* {value}, .*int16.*dtype="int32"'):
+    with pytest.raises(PixelRangeError, match=rf'frame 1 of .*far\.dcm .* {value}, .*int16.*dtype="int32"'):
         read_all(path, "int16")
 
 
@@ -215,7 +215,7 @@ def test_a_file_cut_short_since_the_scan_is_named(tmp_path, rng):
     table = table_of(path, "int16")
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size - 10)
-    with pytest.raises(PixelReadError, match=r"short\.dcm is cut short: frame 0 .*Copy the file again"):
+    with pytest.raises(PixelReadError, match=r"short\.dcm is cut short: frame 1 .*Copy the file again"):
         read_frames(table, [0], np.arange(8), np.arange(8))
 
 
@@ -223,7 +223,7 @@ def test_a_file_that_the_scan_found_short_is_named_with_both_lengths(tmp_path, r
     path = write_frames(tmp_path / "short.dcm", extremes("int16", (1, 8, 8), rng))
     with open(path, "r+b") as file:
         file.truncate(path.stat().st_size - 10)
-    with pytest.raises(PixelReadError, match="frame 0 has 118 of 128 bytes"):
+    with pytest.raises(PixelReadError, match="frame 1 has 118 of 128 bytes"):
         read_all(path, "int16")
 
 
@@ -231,7 +231,7 @@ def test_what_follows_a_short_pixel_element_is_not_taken_for_pixels(tmp_path, rn
     stored = extremes("int16", (1, 8, 8), rng)
     padding = {"DataSetTrailingPadding": b"\7" * 100}
     path = write_frames(tmp_path / "short.dcm", stored, encoded=stored.tobytes()[:100], **padding)
-    with pytest.raises(PixelReadError, match="frame 0 has 100 of 128 bytes"):
+    with pytest.raises(PixelReadError, match="frame 1 has 100 of 128 bytes"):
         read_all(path, "int16")
 
 
@@ -357,7 +357,7 @@ def test_a_damaged_stream_names_file_and_frame(tmp_path, rng, kind):
     streams = [encode(f) for f in stored]
     streams[1] = b"\0" * len(streams[1])
     path = write_frames(tmp_path / "bad.dcm", stored, syntax=syntax, encoded=encapsulate(streams))
-    with pytest.raises(PixelReadError, match=r"(?s)frame 1 of .*bad\.dcm cannot be decoded .*damaged"):
+    with pytest.raises(PixelReadError, match=r"(?s)frame 2 of .*bad\.dcm cannot be decoded .*damaged"):
         read_all(path, "uint16")
 
 
@@ -368,7 +368,7 @@ def test_a_stream_cut_in_half_is_an_error_and_no_half_picture(tmp_path, rng, kin
     streams = [encode(f) for f in stored]
     streams[1] = streams[1][: len(streams[1]) // 4 * 2]
     path = write_frames(tmp_path / "bad.dcm", stored, syntax=syntax, encoded=encapsulate(streams))
-    with pytest.raises(PixelReadError, match=r"(?s)frame 1 of .*bad\.dcm cannot be decoded .*damaged"):
+    with pytest.raises(PixelReadError, match=r"(?s)frame 2 of .*bad\.dcm cannot be decoded .*damaged"):
         read_all(path, "uint16")
 
 

@@ -592,3 +592,8 @@ def test_a_real_segmentation_lies_on_the_grid_of_its_ct(real_data, name):
     ct = lv.open_volume(folder / "image")
     found = lv.open_volume(folder / "seg" / "label.seg", like=ct)
     assert int(found.sum()) == int(pydicom.dcmread(folder / "seg" / "label.seg").pixel_array.sum())
+
+
+def test_like_a_ct_that_was_turned_upside_down_it_is_turned_too(binary, ct, written):
+    found = lv.open_volume(binary, like=ct.isel(z=slice(None, None, -1)))
+    np.testing.assert_array_equal(found, lv.open_volume(binary, like=ct).isel(z=slice(None, None, -1)))

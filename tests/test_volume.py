@@ -645,7 +645,7 @@ def test_a_file_cut_short_in_a_series_is_a_finding(tmp_path):
 def test_a_file_cut_short_in_a_series_is_an_error_when_it_is_read(tmp_path):
     paths = write(tmp_path)
     cut(paths[2], 10)
-    with pytest.raises(PixelReadError, match=rf"{paths[2].name} is cut short: frame 0 has 86 of 96 bytes"):
+    with pytest.raises(PixelReadError, match=rf"{paths[2].name} is cut short: frame 1 has 86 of 96 bytes"):
         lv.open_volume(tmp_path).compute()
 
 
