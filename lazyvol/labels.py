@@ -27,7 +27,7 @@ def stack_attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
     shared, _ = shared_values(stack.slices)
     first = stack.slices[0].instance
     attrs: dict[str, Any] = {
-        **quantity(stack.slices),
+        **quantity(stack.slices, shared),
         "photometric_interpretation": first.pixels.photometric_interpretation,
     }
     attrs |= {k: list(v) if isinstance(v, tuple) else v for k, v in shared.items()}

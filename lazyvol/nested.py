@@ -137,7 +137,7 @@ def _read(data: bytes, at: int, length: int, encoding: Encoding, wanted: Wanted,
         if isinstance(name, dict):
             at = _read_sequence(data, Element(tag, vr, start, size), encoding, name, found)
             continue
-        at = skip(data, Element(tag, vr, start, size), encoding)
+        at = _within(data, start + size) if size != UNDEFINED else skip(data, Element(tag, vr, start, size), encoding)
         if name and size != UNDEFINED:
             found.setdefault(name, data[start:at])
     return at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -59,9 +59,9 @@ def value_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
     return np.dtype(next(fits, "float64"))
 
 
-def quantity(parts: Sequence[Slice]) -> dict[str, str]:
+def quantity(parts: Sequence[Slice], shared: Mapping[str, Value]) -> dict[str, str]:
     """Return name and units of the values (DICOM PS3.3 C.11.1.1.2, C.8.9.1.1.3, C.8.8.3, C.7.6.16.2.11)."""
-    shared = shared_values(parts)[0] | {k: parts[0].values[k] for k in HIDDEN if k in parts[0].values}
+    shared = {**shared, **{k: v for k, v in parts[0].values.items() if k in HIDDEN}}
     modality, rescale_type = parts[0].instance.modality, str(shared.get("RescaleType", ""))
     units = rescale_type if rescale_type != "US" else ""
     if "SegmentationType" in shared:
