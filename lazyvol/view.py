@@ -387,7 +387,7 @@ def _sign(cut: xr.DataArray, axis: str) -> int:
 def _title(cut: _Cut) -> str:
     if cut.axis not in cut.values.coords:
         return f"{cut.axis} index {cut.index}" if cut.whole else f"across {cut.axis}"
-    return f"{cut.axis} = {float(cut.values.coords[cut.axis]):g} mm"
+    return f"{cut.axis} = {round(float(cut.values.coords[cut.axis]), 6) + 0.0:g} mm"
 
 
 def _quantity(volume: xr.DataArray) -> str:

@@ -573,3 +573,10 @@ def test_a_plot_leaves_the_volume_as_it_was(axial):
     before = axial.copy(deep=True)
     lv.plot_slices(axial)
     xr.testing.assert_identical(axial, before)
+
+
+def test_a_position_that_is_0_but_for_rounding_is_called_0(tmp_path):
+    write_series(tmp_path / "a", np.zeros((3, 4, 5)), spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, -1.0 - 1e-13))
+    volume = lv.open_volume(tmp_path / "a")
+    (image,) = lv.plot_slices(volume, z=0.0)
+    assert image.axes.get_title() == "z = 0 mm"
