@@ -22,6 +22,7 @@ __all__ = ["ORDER", "Axis", "Layout", "find_axes"]
 
 ORDER = (
     "segment",
+    "quantity",
     "energy_window",
     "detector",
     "phase",
@@ -56,6 +57,7 @@ _MEANINGS = (
     ("angular_view", "AngularViewVector", ""),
     ("time_slice", "TimeSliceVector", ""),
     ("segment", "ReferencedSegmentNumber", ""),
+    ("quantity", "LUTLabel", ""),
 )
 """Axis, keyword and units of values with a meaning of their own."""
 

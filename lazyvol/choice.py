@@ -24,7 +24,7 @@ from lazyvol.errors import (
 from lazyvol.frames import FrameSource, FrameTable, read_frames
 from lazyvol.media import is_index
 from lazyvol.records import Skipped, Slice
-from lazyvol.scan import Scan, Source, is_folder, scan_headers
+from lazyvol.scan import Scan, Source, is_dataset, is_folder, scan_headers
 from lazyvol.series import Series, group_series
 from lazyvol.stacks import Rules, Stack, with_filled_gaps
 from lazyvol.values import value_dtype
@@ -106,7 +106,7 @@ def _compared(pairs: tuple[tuple[Slice, Slice], ...]) -> list[Finding]:
 def scan_source(source: Source, siblings: bool) -> Scan:
     """Return the headers of a source: of a single file alone, or of its whole series; raise if there is no image."""
     if not isinstance(source, str | os.PathLike):
-        source = list(source)
+        source = [source] if is_dataset(source) else list(source)  # type: ignore[assignment]  # a dataset is no list, though it can be iterated
         scan = scan_headers(source)
     elif os.path.isfile(os.path.join(source, "zarr.json")):
         raise NoImagesError(f"{os.fspath(source)} is a Zarr store, not DICOM. open_zarr opens it.")

@@ -127,7 +127,7 @@ def instance_from_elements(elements: Elements, *, path: str, size: int) -> Insta
         segments=elements.segments,
         convention=described.convention,
         notes=notes,
-        refusal=described.refusal,
+        refusal=described.refusal or _scale_refusal(reader),
     )
 
 
@@ -179,7 +179,7 @@ def _frame_count(reader: Reader, size: int) -> int:
 
 def _described(reader: Reader, elements: Elements, pixels: PixelFormat, count: int) -> FrameSet:
     """Return what the header says of each frame."""
-    if elements.frame_groups is not None:
+    if elements.frame_groups:
         return frames_of_groups(
             elements.shared_group or {},
             elements.frame_groups,
@@ -207,6 +207,12 @@ def _scaled(reader: Reader, frames: tuple[Frame, ...], values: Mapping[str, Valu
     if reader.text("SOPClassUID") != _PARAMETRIC_MAP:
         return frames
     return tuple(_mapped(f, {**values, **dict(f.values)}) for f in frames)
+
+
+def _scale_refusal(reader: Reader) -> str:
+    if reader.text("SegmentationType") != "FRACTIONAL" or reader.short("MaximumFractionalValue"):
+        return ""
+    return "its MaximumFractionalValue is absent or 0, so its stored numbers are no fractions"
 
 
 def _mapped(frame: Frame, values: Mapping[str, Value]) -> Frame:

@@ -41,6 +41,9 @@ class Fragments:
     torn: bool
     """Whether the file ends within the last of them."""
 
+    closed: bool
+    """Whether the mark that ends the element follows them."""
+
     table: tuple[int, ...]
     """Basic offset table: where each frame begins, counted from the first item."""
 
@@ -58,12 +61,12 @@ def read_fragments(read_at: ReadAt, start: int) -> Fragments:
     while True:
         tag, length, head = _item(read_at, at)
         if tag != _ITEM:
-            return Fragments(tuple(begins), tuple(heads), at, False, offsets)
+            return Fragments(tuple(begins), tuple(heads), at, False, tag == _SEQUENCE_END, offsets)
         begins.append(at)
         heads.append(head)
         at += 8 + length
         if len(read_at(at - 1, 1)) < 1:
-            return Fragments(tuple(begins), tuple(heads), at, True, offsets)
+            return Fragments(tuple(begins), tuple(heads), at, True, False, offsets)
 
 
 def _item(read_at: ReadAt, at: int) -> tuple[bytes, int, bytes]:
@@ -101,9 +104,8 @@ def frames_in(
     firsts = _first_items(fragments, asked, count, _STARTS.get(transfer_syntax_uid))
     ends = (*firsts[1:], fragments.end)
     places = [(first, end - first) for first, end in zip(firsts, ends, strict=True)]
-    goes_on = (
-        len(firsts) < len(asked) == count and asked[: len(firsts)] == firsts and asked[len(firsts)] > fragments.end
-    )
+    agrees = len(firsts) < len(asked) == count and asked[: len(firsts)] == firsts
+    goes_on = agrees and asked[len(firsts)] > fragments.end
     if places and (fragments.torn or goes_on):
         places[-1] = (places[-1][0], 0)
     wrong = ""
@@ -119,11 +121,14 @@ def _first_items(fragments: Fragments, asked: tuple[int, ...], count: int, marke
     led = marked[:1] == begins[:1]
     if len(marked) == count and led:
         return marked
-    if len(begins) == count and not marked:
+    one_each = len(begins) == count and not marked
+    if one_each and fragments.closed:
         return begins
     held = tuple(at for at in asked if at < fragments.end)
     if _is_sound(asked, held, begins, count) and set(marked) <= set(asked):
         return held
+    if one_each:
+        return begins
     if marked and led and len(marked) < count:
         return marked
     if not marked and len(begins) < count and asked[: len(begins)] in ((), begins):

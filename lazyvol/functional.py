@@ -70,7 +70,12 @@ def frames_of_groups(
         )
     )
     kept = kept_values(columns.reader(everyone), signed=signed)
-    malformed = [*columns.malformed, *_without_position(positions)]
+    scaled = [columns.read(k, lambda r, k=k: r.has(k)) for k in ("RescaleSlope", "RescaleIntercept")]  # type: ignore[misc]
+    malformed = [
+        *columns.malformed,
+        *_lacking("PlanePositionSequence", [p is not None for p in positions]),
+        *(case for column in scaled for case in _lacking("PixelValueTransformationSequence", column)),
+    ]
     notes = _count_notes(len(groups), count)
     return FrameSet(frames, tuple(sorted(kept.items())), tuple(malformed), notes, convention=convention)
 
@@ -159,13 +164,13 @@ def _add_indices(
             kept[INDEX + pointer] = float(value or 0)
 
 
-def _without_position(positions: list[Any]) -> list[tuple[str, str]]:
-    """Name the frames without position in a file of which others have one."""
-    lacking = [str(n + 1) for n, p in enumerate(positions) if p is None]
-    if not lacking or len(lacking) == len(positions):
+def _lacking(keyword: str, has: Sequence[bool]) -> list[tuple[str, str]]:
+    """Name the frames that lack a group in a file of which others have it."""
+    lacking = [str(n + 1) for n, there in enumerate(has) if not there]
+    if not lacking or len(lacking) == len(has):
         return []
     shown = ", ".join(lacking[:8]) + (", ..." if len(lacking) > 8 else "")
-    return [("PlanePositionSequence", f"absent from frame {shown}")]
+    return [(keyword, f"absent from frame {shown}")]
 
 
 def _count_notes(groups: int, count: int) -> tuple[tuple[str, str], ...]:

@@ -16,16 +16,14 @@ from lazyvol.errors import Finding, finding
 from lazyvol.geometry import ZYX, Geometry
 from lazyvol.grid import GAP_CODES, Tolerances, grid_of, positions_of
 from lazyvol.records import Slice
-from lazyvol.stacks import Stack, has_position, refuse_duplicates, renumbered
+from lazyvol.stacks import Stack, has_position, refuse, refuse_duplicates, renumbered
 
 __all__ = ["is_labelled", "is_layered", "make_layers", "with_planes_between"]
 
 
 def is_layered(parts: list[Slice]) -> bool:
     """Return whether images are the layers of a segmentation, one frame for each segment and position."""
-    values = parts[0].values
-    layered = values.get("SegmentationType") in {"BINARY", "FRACTIONAL"} and "ReferencedSegmentNumber" in values
-    return layered and has_position(parts[0])
+    return parts[0].values.get("SegmentationType") in {"BINARY", "FRACTIONAL"} and has_position(parts[0])
 
 
 def is_labelled(stack: Stack) -> bool:
@@ -36,7 +34,11 @@ def is_labelled(stack: Stack) -> bool:
 def make_layers(uid: str, parts: list[Slice], findings: tuple[Finding, ...], tolerances: Tolerances) -> Stack:
     """Return the layers of a segmentation; what its file omits is 0 (DICOM PS3.3 C.8.20.2)."""
     position = positions_of(parts, tolerances)
-    numbers = [int(str(p.values["ReferencedSegmentNumber"])) for p in parts]
+    numbers = [n for p in parts if isinstance(n := p.values.get("ReferencedSegmentNumber"), int)]
+    if len(numbers) < len(parts):
+        unnamed = next(p for p in parts if not isinstance(p.values.get("ReferencedSegmentNumber"), int))
+        refusal = f"its frame {unnamed.frame.index + 1} does not name the one segment that it belongs to"
+        return refuse(uid, parts, findings, refusal)
     described = {s.number for p in parts for s in p.instance.segments}
     labels = sorted(described | set(numbers))
     count = max(position) + 1

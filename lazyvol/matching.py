@@ -72,6 +72,8 @@ def _require_comparable(own: Geometry, grid: Geometry) -> None:
     if not own.is_known or not grid.is_known:
         which = "the volume given as like" if own.is_known else "the series"
         raise GeometryError(f"where {which} lies in the patient is not known, so one cannot be put on the other.")
+    if not own.frame_of_reference and grid.frame_of_reference:
+        raise GeometryError("the series has no FrameOfReferenceUID, so nothing says that its positions compare.")
     if own.convention != grid.convention or own.frame_of_reference != grid.frame_of_reference:
         raise GeometryError(
             "the frame of reference of the series is not that of the volume given as like, so their positions do not "

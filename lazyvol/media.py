@@ -38,7 +38,14 @@ def files_of_index(path: str) -> tuple[list[str], list[Skipped]]:
     root = os.path.dirname(os.path.abspath(path))
     listed: dict[str, None] = {}
     skipped = []
-    for parts in _references(path):
+    try:
+        references = list(_references(path))
+    except Exception as error:  # whatever a broken index makes of a parser
+        reason = f"a DICOMDIR that cannot be read ({type(error).__name__}); open its folder instead"
+        return [], [Skipped(path, reason, True)]
+    if not references:
+        return [], [Skipped(path, "a DICOMDIR that lists no file; open its folder instead", True)]
+    for parts in references:
         name = _found(root, parts)
         shown = os.path.join(root, *parts) if _is_plain(parts) else path
         if not _is_plain(parts) or (name and not _is_within(name, root)):

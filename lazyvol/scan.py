@@ -27,7 +27,7 @@ from lazyvol.media import files_of_index, is_index
 from lazyvol.records import Instance, Skipped
 from lazyvol.typed import HeaderError
 
-__all__ = ["Scan", "Source", "is_folder", "read_header", "read_instance", "scan_headers"]
+__all__ = ["Scan", "Source", "is_dataset", "is_folder", "read_header", "read_instance", "scan_headers"]
 
 Path = str | os.PathLike[str]
 Source = Path | Iterable[Path] | Iterable[Dataset]
@@ -223,6 +223,11 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_url(path: str) -> bool:
     return "://" in path
+
+
+def is_dataset(source: object) -> bool:
+    """Return whether a source is one pydicom dataset."""
+    return isinstance(source, Dataset)
 
 
 def is_folder(path: str) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "make_stack",
     "paths_of",
     "refusal_of",
+    "refuse",
     "refuse_duplicates",
     "renumbered",
     "with_filled_gaps",
@@ -231,7 +232,7 @@ def _stack_with_axes(
     """Lay out several images at each position on further axes."""
     sideways = _sideways(parts, position)
     if sideways > _SIDEWAYS:
-        return _refuse(uid, parts, findings, f"images at one height lie up to {sideways:.3f} mm apart sideways")
+        return refuse(uid, parts, findings, f"images at one height lie up to {sideways:.3f} mm apart sideways")
     layout = find_axes(parts, position, rules.dims)
     left_out: tuple[tuple[Slice, Slice], ...] = ()
     if layout is None:
@@ -277,7 +278,8 @@ def _layout_findings(layout: Layout) -> list[Finding]:
     return notes
 
 
-def _refuse(uid: str, parts: list[Slice], findings: tuple[Finding, ...], refusal: str) -> Stack:
+def refuse(uid: str, parts: list[Slice], findings: tuple[Finding, ...], refusal: str) -> Stack:
+    """Return images as a stack that says why it does not open."""
     return _plain_stack(uid, parts, flat_geometry(parts, len(parts)), findings, refusal)
 
 
@@ -297,7 +299,7 @@ def refuse_duplicates(uid: str, parts: list[Slice], position: list[int], finding
         f"{message[:-1]} (slice {at[0]} is the first). duplicates='first' keeps the one with the lowest "
         "InstanceNumber, duplicates='axis' all, dims= names a header value that tells them apart"
     )
-    return _refuse(uid, parts, (*findings, note), refusal)
+    return refuse(uid, parts, (*findings, note), refusal)
 
 
 def _with_duplicates(

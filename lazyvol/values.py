@@ -61,12 +61,13 @@ def value_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
 
 def quantity(parts: Sequence[Slice], shared: Mapping[str, Value]) -> dict[str, str]:
     """Return name and units of the values (DICOM PS3.3 C.11.1.1.2, C.8.9.1.1.3, C.8.8.3, C.7.6.16.2.11)."""
-    shared = {**shared, **{k: v for k, v in parts[0].values.items() if k in HIDDEN}}
+    hidden = {k: v for k, v in parts[0].values.items() if k in HIDDEN}
+    shared = {**shared, **{k: v for k, v in hidden.items() if all(p.values.get(k) == v for p in parts)}}
     modality, rescale_type = parts[0].instance.modality, str(shared.get("RescaleType", ""))
     units = rescale_type if rescale_type != "US" else ""
     if "SegmentationType" in shared:
         return {"long_name": "segmentation"}
-    if "RealWorldValueSlope" in shared and parts[0].instance.sop_class_uid == _PARAMETRIC_MAP:
+    if "RealWorldValueSlope" in hidden and parts[0].instance.sop_class_uid == _PARAMETRIC_MAP:
         name = str(shared.get("Quantity") or shared.get("LUTLabel") or "real-world value")
         units = str(shared.get("MeasurementUnits", ""))
     elif "DoseUnits" in shared:

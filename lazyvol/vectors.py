@@ -105,6 +105,9 @@ def _dose(reader: Reader, count: int, position: Vector | None, orientation: Orie
     """Place the planes of a dose by GridFrameOffsetVector, and scale it by DoseGridScaling."""
     spacing, slope = reader.pixel_spacing(), reader.slope("DoseGridScaling")
     offsets = reader.numbers("GridFrameOffsetVector") or ()
+    if not reader.number("DoseGridScaling"):
+        refusal = "its DoseGridScaling is absent or 0, so its stored numbers are no dose"
+        return FrameSet(tuple(Frame(n) for n in range(count)), refusal=refusal)
     if count == 1:
         return FrameSet((Frame(0, position, orientation, spacing, slope),))
     if len(offsets) != count or len(set(offsets)) < count:
@@ -171,6 +174,9 @@ def _times(reader: Reader, count: int) -> tuple[float, ...]:
     if increments:
         reader.malformed.append(("FrameTimeVector", f"{len(increments)} numbers for {count} frames"))
     step = reader.number("FrameTime")
+    if step is not None and step < 0:
+        reader.malformed.append(("FrameTime", f"{step:g}"))
+        step = None
     rate = reader.number("CineRate") or reader.number("RecommendedDisplayFrameRate")
     if not step and rate:
         step = 1000.0 / rate

@@ -1236,3 +1236,18 @@ def test_ultrasound_names_no_side_of_a_patient():
         with pytest.raises(GeometryError, match="positions refer to the volume, not to the patient"):
             getattr(geometry, name)
     assert geometry.orientation == ""
+
+
+def test_a_frame_without_scale_among_scaled_ones_is_named(base, tmp_path):
+    file = deepcopy(written(base, "CT, slope and intercept of each frame").file)
+    del file.PerFrameFunctionalGroupsSequence[2].PixelValueTransformationSequence
+    found = lv.open_volume(em.write(tmp_path / "file.dcm", file))
+    (note,) = (f for f in lv.findings_of(found) if f.code == "malformed-value")
+    assert note.values == ("PixelValueTransformationSequence", "absent from frame 3")
+
+
+def test_a_file_whose_functional_groups_are_empty_is_refused(base, tmp_path):
+    file = deepcopy(written(base, "CT, slope and intercept of each frame").file)
+    file.PerFrameFunctionalGroupsSequence = []
+    with pytest.raises(lv.LazyvolError, match="no functional groups"):
+        lv.open_volume(em.write(tmp_path / "file.dcm", file))

@@ -21,6 +21,7 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 
 import lazyvol as lv
 from lazyvol.errors import LazyvolError, PixelReadError
+from lazyvol.fragments import Fragments, frames_in
 
 N, ROWS, COLUMNS = 4, 15, 16
 CODECS = {"RLE": em.RLE, "JPEG-LS": em.JPEG_LS, "JPEG 2000": em.J2K}
@@ -510,3 +511,21 @@ def test_a_frame_of_each_of_several_compressed_files_is_right(tmp_path):
         frames = fragments("JPEG 2000", 2)[n : n + 2]
         (tmp_path / f"{n}.dcm").write_bytes(em.encapsulated(file, frames, syntax=em.J2K))
     np.testing.assert_array_equal(lv.open_volume(tmp_path), [values_of(n) for n in range(N)])
+
+
+def test_a_frame_of_which_the_file_holds_some_items_only_is_not_whole():
+    """Three frames of two items each; the file ends at the end of the fifth."""
+    begins = (100, 120, 140, 160, 180)
+    found = Fragments(begins, (b"rle!",) * 5, 200, torn=False, closed=False, table=(0, 40, 80))
+    rle = "1.2.840.10008.1.2.5"
+    assert frames_in(found, count=3, transfer_syntax_uid=rle) == ([(100, 40), (140, 40), (180, 20)], "")
+    less = Fragments(begins[:3], (b"rle!",) * 3, 160, torn=False, closed=False, table=(0, 40, 80))
+    assert frames_in(less, count=3, transfer_syntax_uid=rle)[0] == [(100, 40), (140, 0), (160, 0)]
+
+
+def test_a_table_beyond_the_end_of_a_whole_element_is_not_believed():
+    begins = (100, 120, 140)
+    found = Fragments(begins, (b"rle!",) * 3, 160, torn=False, closed=True, table=(0, 40, 80))
+    places, wrong = frames_in(found, count=3, transfer_syntax_uid="1.2.840.10008.1.2.5")
+    assert places == [(100, 20), (120, 20), (140, 20)]
+    assert wrong

@@ -651,3 +651,14 @@ def test_captures_without_times_lie_along_z(tmp_path, sop_class, dtype):
 def test_the_order_of_captures_is_said_to_come_from_their_numbers(tmp_path):
     volume = lv.open_volume(km.write(tmp_path / "capture.dcm", km.cine(SHOTS, km.CAPTURE_8)))
     assert "order-from-frame-number" in made.codes(volume)
+
+
+@pytest.mark.parametrize("scaling", [None, 0], ids=["absent", "0"])
+def test_stored_numbers_without_their_scale_are_no_dose(tmp_path, scaling):
+    dataset = km.dose(np.ones((2, 3, 4), np.uint16), (0.0, 2.0))
+    if scaling is None:
+        del dataset.DoseGridScaling
+    else:
+        dataset.DoseGridScaling = scaling
+    with pytest.raises(lv.LazyvolError, match="DoseGridScaling is absent or 0"):
+        lv.open_volume(km.save(tmp_path / "dose.dcm", dataset))

@@ -260,3 +260,15 @@ def test_in_a_folder_the_directory_itself_is_skipped_with_the_reason(index):
 def test_no_reason_names_the_patient(leaving, outside):
     shutil.copy(outside, leaving.parent / "EXTRA")
     assert km.secrets_in([s.reason for s in lv.scan_headers(leaving).skipped]) == []
+
+
+@pytest.mark.parametrize("length", [395, 420, 700])
+def test_an_index_that_is_cut_short_is_said_without_a_foreign_error(tmp_path, length):
+    path = tmp_path / "DICOMDIR"
+    path.write_bytes(
+        (bytes(128) + b"DICM\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10" + b"\x04\x00\x20\x12SQ" * 99)[:length]
+    )
+    scan = lv.scan_headers(path)
+    assert [s.path for s in scan.skipped] == [str(path)]
+    with pytest.raises(LazyvolError, match="DICOMDIR"):
+        lv.open_volume(path)

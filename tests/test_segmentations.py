@@ -597,3 +597,23 @@ def test_a_real_segmentation_lies_on_the_grid_of_its_ct(real_data, name):
 def test_like_a_ct_that_was_turned_upside_down_it_is_turned_too(binary, ct, written):
     found = lv.open_volume(binary, like=ct.isel(z=slice(None, None, -1)))
     np.testing.assert_array_equal(found, lv.open_volume(binary, like=ct).isel(z=slice(None, None, -1)))
+
+
+@pytest.mark.parametrize("numbers", [None, [1, 2]], ids=["none", "two"])
+def test_a_frame_that_names_no_one_segment_is_refused_by_its_number(images, mask, tmp_path, numbers):
+    dataset = km.segmentation(images, mask)
+    group = dataset.PerFrameFunctionalGroupsSequence[1]
+    if numbers is None:
+        del group.SegmentIdentificationSequence
+    else:
+        group.SegmentIdentificationSequence[0].ReferencedSegmentNumber = numbers
+    path = km.save(tmp_path / "seg.dcm", dataset)
+    with pytest.raises(LazyvolError, match="frame 2 does not name the one segment"):
+        lv.open_volume(path)
+
+
+def test_fractions_without_their_maximum_are_refused(images, mask, tmp_path):
+    dataset = km.segmentation(images, mask.astype(np.float32), kind="FRACTIONAL")
+    del dataset.MaximumFractionalValue
+    with pytest.raises(LazyvolError, match="MaximumFractionalValue is absent or 0"):
+        lv.open_volume(km.save(tmp_path / "seg.dcm", dataset))
