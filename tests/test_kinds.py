@@ -661,4 +661,4 @@ def test_stored_numbers_without_their_scale_are_no_dose(tmp_path, scaling):
     else:
         dataset.DoseGridScaling = scaling
     with pytest.raises(lv.LazyvolError, match="DoseGridScaling is absent or 0"):
-        lv.open_volume(km.save(tmp_path / "dose.dcm", dataset))
+        lv.open_volume(km.write(tmp_path / "dose.dcm", dataset))

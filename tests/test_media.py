@@ -272,3 +272,11 @@ def test_an_index_that_is_cut_short_is_said_without_a_foreign_error(tmp_path, le
     assert [s.path for s in scan.skipped] == [str(path)]
     with pytest.raises(LazyvolError, match="DICOMDIR"):
         lv.open_volume(path)
+
+
+def test_names_that_became_lower_case_are_found(dicomdir):
+    listed = [Path(i.path) for i in lv.scan_headers(dicomdir).instances]
+    for path in [*listed, *dict.fromkeys(f for p in listed for f in p.parents if f.is_relative_to(dicomdir.parent))]:
+        if path != dicomdir.parent:
+            path.rename(path.with_name(path.name.lower()))
+    assert len(lv.scan_headers(dicomdir).instances) == len(listed)
