@@ -22,6 +22,7 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 import lazyvol as lv
 from lazyvol.errors import LazyvolError, PixelReadError
 from lazyvol.fragments import Fragments, frames_in
+from lazyvol.typed import HeaderError
 
 N, ROWS, COLUMNS = 4, 15, 16
 CODECS = {"RLE": em.RLE, "JPEG-LS": em.JPEG_LS, "JPEG 2000": em.J2K}
@@ -529,3 +530,9 @@ def test_a_table_beyond_the_end_of_a_whole_element_is_not_believed():
     places, wrong = frames_in(found, count=3, transfer_syntax_uid="1.2.840.10008.1.2.5")
     assert places == [(100, 20), (120, 20), (140, 20)]
     assert wrong
+
+
+def test_a_table_that_passes_over_the_first_item_is_not_believed():
+    found = Fragments((100, 120, 140, 160), (b"rle!",) * 4, 180, torn=False, closed=True, table=(20, 40, 60))
+    with pytest.raises(HeaderError, match="3 frames lie in 4 fragments"):
+        frames_in(found, count=3, transfer_syntax_uid="1.2.840.10008.1.2.5")

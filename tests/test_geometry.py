@@ -300,7 +300,7 @@ def test_orientation_uses_each_pair_of_sides_once(grid):
 @few
 @given(regular_grids())
 def test_turning_an_axis_round_turns_its_letter_round(grid):
-    assume(len({round(abs(c), 6) for row in grid.directions for c in row}) == 9)  # without ties
+    assume(abs(grid.directions[2]["LPSRAI".index(grid.orientation[0]) % 3]) > 1e-9)  # a component of 0 has no side
     back = replace(grid, directions=(grid.directions[0], grid.directions[1], tuple(-c for c in grid.directions[2])))
     opposite = dict(zip("LPSRAI", "RAILPS", strict=True))
     assert back.orientation == opposite[grid.orientation[0]] + grid.orientation[1:]
