@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from lazyvol.functional import frames_of_groups
-from lazyvol.keywords import KEYWORDS
+from lazyvol.keywords import KEYWORDS, PARAMETRIC_MAP
 from lazyvol.mosaics import frames_of_mosaic, is_mosaic
 from lazyvol.records import Frame, FrameSet, Instance, PixelFormat, Segment, Value
 from lazyvol.typed import HeaderError, Reader, kept_values
@@ -22,7 +22,6 @@ __all__ = ["Elements", "instance_from_elements"]
 
 _FEW_FRAMES = 1 << 16
 """A NumberOfFrames up to this is believed, and the frames that the file lacks are named."""
-_PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 
 Item = Mapping[str, bytes]
 
@@ -204,7 +203,7 @@ def _scaled(reader: Reader, frames: tuple[Frame, ...], values: Mapping[str, Valu
     most = reader.short("MaximumFractionalValue")
     if values.get("SegmentationType") == "FRACTIONAL" and most:
         return tuple(replace(f, slope=1.0 / most) for f in frames)
-    if reader.text("SOPClassUID") != _PARAMETRIC_MAP:
+    if reader.text("SOPClassUID") != PARAMETRIC_MAP:
         return frames
     return tuple(_mapped(f, {**values, **dict(f.values)}) for f in frames)
 
@@ -236,8 +235,6 @@ def _length_notes(reader: Reader, elements: Elements, pixels: PixelFormat, count
 
 
 def _with_places(frames: tuple[Frame, ...], places: Sequence[tuple[int | None, int | None]]) -> tuple[Frame, ...]:
-    if len(frames) == 1 and frames[0].offset is None:
-        return (replace(frames[0], offset=places[0][0], length=places[0][1]),)
     return tuple(replace(f, offset=places[f.index][0], length=places[f.index][1]) for f in frames)
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "INTEGERS",
     "KEYWORDS",
     "NUMBERS",
+    "PARAMETRIC_MAP",
     "STORED",
     "TAGS",
     "UNITS",
@@ -101,6 +102,9 @@ FRAME_NUMBERS = (
 
 FRAME_WORDS = ("LUTLabel", "MeasurementUnits", "Quantity", "StackID")
 """Words kept of functional groups only."""
+
+PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
+"""SOP class of parametric maps, whose values are those of the real world (PS3.4 table B.5-1)."""
 
 INDEX = "DimensionIndex:"
 """What the keyword of a dimension index begins with among the values of a frame; its pointer's keyword follows."""

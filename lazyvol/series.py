@@ -231,12 +231,14 @@ def _stacks_finding(stacks: list[Stack]) -> Finding:
 
 def _make_stacks(uid: str, parts: list[Slice], findings: tuple[Finding, ...], rules: Rules) -> list[Stack]:
     """Return the images as one stack, or as several if a soft tag parts them into grids without gaps."""
-    if is_layered(parts) and not refusal_of(parts):
+    if refusal_of(parts):
+        return [make_stack(uid, parts, findings, rules)]
+    if is_layered(parts):
         return [make_layers(uid, parts, findings, rules.tolerances)]
     whole = make_stack(uid, parts, findings, rules)
     if is_labelled(whole):
         return [with_planes_between(whole, rules.tolerances)]
-    if not has_position(parts[0]) or whole.refusal == refusal_of(parts) != "" or not _is_gappy(whole):
+    if not has_position(parts[0]) or not _is_gappy(whole):
         return [whole]
     for keyword in _SOFT_TAGS:
         by_value: dict[str, list[Slice]] = defaultdict(list)

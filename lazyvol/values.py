@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lazyvol.keywords import HIDDEN, INDEX
+from lazyvol.keywords import HIDDEN, INDEX, PARAMETRIC_MAP
 from lazyvol.records import PixelFormat, Slice, Value
 
 __all__ = ["quantity", "shared_values", "value_dtype"]
 
-_PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 _PET_UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCPS": "counts/s", "CPS": "counts/s"}
 
 
@@ -67,7 +66,7 @@ def quantity(parts: Sequence[Slice], shared: Mapping[str, Value]) -> dict[str, s
     units = rescale_type if rescale_type != "US" else ""
     if "SegmentationType" in shared:
         return {"long_name": "segmentation"}
-    if "RealWorldValueSlope" in hidden and parts[0].instance.sop_class_uid == _PARAMETRIC_MAP:
+    if "RealWorldValueSlope" in hidden and parts[0].instance.sop_class_uid == PARAMETRIC_MAP:
         name = str(shared.get("Quantity") or shared.get("LUTLabel") or "real-world value")
         units = str(shared.get("MeasurementUnits", ""))
     elif "DoseUnits" in shared:

@@ -7,14 +7,14 @@ each frame and dimension (C.8.4.8), ultrasound and angiography times (C.7.6.5, C
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
+from lazyvol.geometry import slice_normal
 from lazyvol.keywords import VECTORS
 from lazyvol.records import Frame, FrameSet, Value, Vector
 from lazyvol.typed import HeaderError, Orientation, Reader
 
-__all__ = ["Place", "frames_of_vectors", "normal_of"]
+__all__ = ["Place", "frames_of_vectors"]
 
 _ENHANCED = frozenset(
     {
@@ -42,14 +42,6 @@ _HEIGHT_ATOL = 1e-2
 """How far the first of a vector of heights may differ from the z of ImagePositionPatient, mm."""
 
 Place = tuple[Vector | None, Orientation | None]
-
-
-def normal_of(orientation: Sequence[float]) -> Vector:
-    """Return along x cross along y, a unit vector."""
-    a, b = orientation[:3], orientation[3:]
-    x, y, z = (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
-    length = math.hypot(x, y, z)
-    return x / length, y / length, z / length
 
 
 def frames_of_vectors(reader: Reader, *, sop_class_uid: str, count: int, detectors: Sequence[Place] = ()) -> FrameSet:
@@ -97,7 +89,7 @@ def _frames(
 
 
 def _moved(position: Vector, orientation: Orientation, distance: float) -> Vector:
-    x, y, z = (p + distance * n for p, n in zip(position, normal_of(orientation), strict=True))
+    x, y, z = (p + distance * float(n) for p, n in zip(position, slice_normal(orientation), strict=True))
     return x, y, z
 
 
