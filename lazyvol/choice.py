@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 
-from lazyvol.codecs import missing_decoder
+from lazyvol.codecs import missing_decoder, syntax_name
 from lazyvol.errors import (
     DicomReadError,
     Finding,
@@ -21,17 +22,21 @@ from lazyvol.errors import (
     UnsupportedSeriesError,
     finding,
 )
-from lazyvol.frames import FrameSource, FrameTable, read_frames
+from lazyvol.frames import read_frames
+from lazyvol.meaning import padding_of, with_values
 from lazyvol.media import is_index
 from lazyvol.records import Skipped, Slice
+from lazyvol.rescale import Scale
 from lazyvol.scan import Scan, Source, is_dataset, is_folder, scan_headers
 from lazyvol.series import Series, group_series
+from lazyvol.sources import FrameSource, FrameTable
 from lazyvol.stacks import Rules, Stack, with_filled_gaps
 from lazyvol.values import value_dtype
 
 __all__ = [
     "Duplicates",
     "Missing",
+    "OnError",
     "absolute_path",
     "choose_series",
     "find_stack",
@@ -43,6 +48,7 @@ __all__ = [
 
 Missing = Literal["warn", "raise", "fill"]
 Duplicates = Literal["raise", "first", "axis"]
+OnError = Literal["raise", "fill"]
 
 
 def find_stack(
@@ -54,21 +60,35 @@ def find_stack(
     siblings: bool,
     missing: Missing,
     strict: bool,
+    values: str = "rescaled",
+    rescale: bool = True,
+    on_error: str = "raise",
 ) -> tuple[Stack, tuple[Finding, ...]]:
     """Return the stack that was asked for, and all findings on it."""
     _require_choice("missing", missing, ("warn", "raise", "fill"))
     _require_choice("duplicates", rules.duplicates, ("raise", "first", "axis"))
-    scan = scan_source(source, siblings)
+    _require_choice("on_error", on_error, ("raise", "fill"))
+    scan = scan_source(source, siblings, allow_short=on_error == "fill")
     chosen = _choose_stack(choose_series(group_series(scan.instances, rules), series, source), stack)
     require_readable(chosen)
+    chosen = with_values(chosen, values, rescale=rescale)
     if missing == "fill":
         chosen = with_filled_gaps(chosen, rules.tolerances)
-    findings = (*chosen.findings, *findings_of_scan(scan), *_compared(chosen.left_out))
+    filled = _filled_findings() if on_error == "fill" else []
+    findings = (*chosen.findings, *findings_of_scan(scan), *_compared(chosen.left_out), *filled)
     _require_clean(
         findings, "missing='raise'", lambda f: f.code in {"missing-slices", "uneven-spacing"}, missing == "raise"
     )
     _require_clean(findings, "strict=True", lambda f: f.severity != "info", strict)
     return chosen, findings
+
+
+def _filled_findings() -> list[Finding]:
+    message = (
+        "frames that cannot be read are filled, with a warning where they are read; save_zarr names the slices in a "
+        "finding of its own."
+    )
+    return [finding("fill-on-error", message)]
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -83,7 +103,8 @@ def _compared(pairs: tuple[tuple[Slice, Slice], ...]) -> list[Finding]:
         if value_dtype([left]) != value_dtype([kept]):
             differ.append(left)
             continue
-        table = FrameTable("", (frame_source(left, ""), frame_source(kept, "")), value_dtype([left]).name)
+        sources = frame_source(left, ""), frame_source(kept, "")
+        table = FrameTable("", sources, value_dtype([left]).name, samples=3 if left.instance.is_colour else 1)
         pixels = left.instance.pixels
         one, other = read_frames(table, [0, 1], np.arange(pixels.rows), np.arange(pixels.columns))
         if not np.array_equal(one, other):
@@ -103,15 +124,18 @@ def _compared(pairs: tuple[tuple[Slice, Slice], ...]) -> list[Finding]:
     return notes
 
 
-def scan_source(source: Source, siblings: bool) -> Scan:
-    """Return the headers of a source: of a single file alone, or of its whole series; raise if there is no image."""
+def scan_source(source: Source, siblings: bool, *, allow_short: bool = False) -> Scan:
+    """Return the headers of a source: of a single file alone, or of its whole series; raise if there is no image.
+
+    A single file that is cut short raises too, unless that is allowed.
+    """
     if not isinstance(source, str | os.PathLike):
         source = [source] if is_dataset(source) else list(source)  # type: ignore[assignment]  # a dataset is no list, though it can be iterated
         scan = scan_headers(source)
     elif os.path.isfile(os.path.join(source, "zarr.json")):
         raise NoImagesError(f"{os.fspath(source)} is a Zarr store, not DICOM. open_zarr opens it.")
     elif not is_folder(os.fspath(source)) and not is_index(os.fspath(source)):
-        scan = _scan_one(os.fspath(source), siblings)
+        scan = _scan_one(os.fspath(source), siblings, allow_short)
     else:
         scan = scan_headers(source)
     if not scan.instances:
@@ -122,12 +146,12 @@ def scan_source(source: Source, siblings: bool) -> Scan:
     return scan
 
 
-def _scan_one(path: str, siblings: bool) -> Scan:
+def _scan_one(path: str, siblings: bool, allow_short: bool) -> Scan:
     scan = scan_headers(path)
     if scan.skipped:
         raise DicomReadError(f"{path}: {scan.skipped[0].reason}. Give a DICOM image, or the folder of a series.")
     alone = scan.instances[0]
-    if alone.short_frames and not siblings:
+    if alone.short_frames and not siblings and not allow_short:
         lacking = f"{alone.missing_bytes} bytes of pixels are missing" if alone.missing_bytes else "pixels are missing"
         many = f" of {len(alone.short_frames)} of its {len(alone.frames)} frames" if len(alone.frames) > 1 else ""
         raise PixelReadError(f"{path} is cut short: {lacking}{many}. Copy the file again.")
@@ -183,7 +207,9 @@ def require_readable(stack: Stack) -> None:
         why = missing_decoder(syntax)
         if why:
             path = next(s.instance.path for s in stack.slices if s.instance.pixels.transfer_syntax_uid == syntax)
-            raise UnsupportedSeriesError(f"{path} is encoded as {syntax}, which cannot be decoded here: {why}.")
+            raise UnsupportedSeriesError(
+                f"{path} is encoded as {syntax_name(syntax)}, which cannot be decoded here: {why}."
+            )
 
 
 def findings_of_scan(scan: Scan) -> list[Finding]:
@@ -213,10 +239,13 @@ def absolute_path(path: str) -> str:
     return path if "://" in path or path.startswith("dataset[") else os.path.abspath(path)
 
 
-def frame_source(part: Slice, root: str, window: tuple[int, int, int] | None = None) -> FrameSource:
+def frame_source(
+    part: Slice, root: str, window: tuple[int, int, int] | None = None, *, mask_padding: bool = False
+) -> FrameSource:
     """Return where the frame of a slice lies, its file in the folder ``root`` if that is given.
 
-    A window of first row, first column and number of columns is that part of the image.
+    A window of first row, first column and number of columns is that part of the image. With
+    ``mask_padding``, stored numbers that are padding become NaN.
     """
     instance, frame = part.instance, part.frame
     tile = (*frame.corner, instance.tile[1] if instance.tile else 0)
@@ -228,10 +257,25 @@ def frame_source(part: Slice, root: str, window: tuple[int, int, int] | None = N
         offset=frame.offset,
         length=frame.length,
         pixels=instance.pixels,
-        slope=frame.slope,
-        intercept=frame.intercept,
+        scale=_scale(part, mask_padding),
         content=instance.content,
         corner=(row, column),
         columns=columns,
         modified=0 if "://" in instance.path else instance.modified,
+        inflated_from=instance.inflated_from,
     )
+
+
+def _scale(part: Slice, mask_padding: bool) -> Scale:
+    """Return what the stored numbers of a slice become."""
+    frame = part.frame
+    if part.instance.is_colour:
+        return Scale(lookup=part.instance.palette)
+    padding = padding_of(part) if mask_padding else None
+    return _shared_scale(frame.slope, frame.intercept, frame.lookup, frame.limits, padding)
+
+
+@lru_cache(maxsize=256)
+def _shared_scale(*fields: Any) -> Scale:
+    """Return one object for equal scales, so that thousands of frames share it."""
+    return Scale(*fields)

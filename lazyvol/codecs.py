@@ -1,58 +1,137 @@
 """imagecodecs as a decoder plugin of pydicom: exact, and decodes without holding the GIL.
 
-pydicom finds a frame and corrects sign and unused bits; only the codec itself comes
-from here. The names `is_available`, `DECODER_DEPENDENCIES` and `decode_frame` are what
-pydicom asks of a plugin.
+pydicom takes a frame out of its fragments and corrects the sign of JPEG-LS and JPEG 2000; only the codec
+itself comes from here. The names `is_available`, `DECODER_DEPENDENCIES` and `decode_frame` are what pydicom
+asks of a plugin.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID
+
+from lazyvol.streams import StreamHeader, check_rle, check_stream
 
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 
-__all__ = ["decoder_of", "missing_decoder", "plugin_of"]
+__all__ = ["ENCAPSULATED_PLAIN", "decoder_of", "missing_decoder", "plugin_of", "syntax_name"]
+
+Pixels = npt.NDArray[Any]
 
 PLUGIN = "imagecodecs"
+RLE = "1.2.840.10008.1.2.5"
+ENCAPSULATED_PLAIN = "1.2.840.10008.1.2.1.98"
+"""Uncompressed frames in items: no codec is needed (DICOM PS3.5 annex A.4.11)."""
 _CODECS = {
-    "1.2.840.10008.1.2.4.57": "ljpeg",
-    "1.2.840.10008.1.2.4.70": "ljpeg",
-    "1.2.840.10008.1.2.4.80": "jpegls",
-    "1.2.840.10008.1.2.4.81": "jpegls",
-    "1.2.840.10008.1.2.4.90": "jpeg2k",
-    "1.2.840.10008.1.2.4.91": "jpeg2k",
+    "1.2.840.10008.1.2.4.50": ("jpeg8",),
+    "1.2.840.10008.1.2.4.51": ("jpeg8",),
+    "1.2.840.10008.1.2.4.57": ("ljpeg",),
+    "1.2.840.10008.1.2.4.70": ("ljpeg",),
+    "1.2.840.10008.1.2.4.80": ("jpegls",),
+    "1.2.840.10008.1.2.4.81": ("jpegls",),
+    "1.2.840.10008.1.2.4.90": ("jpeg2k",),
+    "1.2.840.10008.1.2.4.91": ("jpeg2k",),
+    "1.2.840.10008.1.2.4.201": ("htj2k", "jpeg2k"),
+    "1.2.840.10008.1.2.4.202": ("htj2k", "jpeg2k"),
+    "1.2.840.10008.1.2.4.203": ("htj2k", "jpeg2k"),
+    RLE: ("dicomrle",),
 }
-"""Name of the codec in imagecodecs by transfer syntax (DICOM PS3.6 table A-1)."""
+"""Names of the codecs in imagecodecs by transfer syntax, the best first (DICOM PS3.6 table A-1)."""
+_NEWER = {
+    "1.2.840.10008.1.2.1.98": "Encapsulated Uncompressed Explicit VR Little Endian",
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+}
+"""Names of transfer syntaxes that pydicom 3.0 does not know (DICOM PS3.6 table A-1)."""
+_END = b"\xff\xd9"
+_NOISE = b"\x55\xaa" * 64
+"""Bytes that a decoder which has all samples of a JPEG stream does not read."""
 
-DECODER_DEPENDENCIES = dict.fromkeys(_CODECS, ("numpy", "imagecodecs>=2024.1.1"))
+DECODER_DEPENDENCIES = dict.fromkeys(_CODECS, ("numpy", "imagecodecs>=2024.9.22"))
 _adding = threading.Lock()
 
 
 def is_available(uid: str) -> bool:
-    """Return whether imagecodecs has the codec for a transfer syntax."""
+    """Return whether imagecodecs has a codec for a transfer syntax."""
+    return bool(_codec(uid))
+
+
+def _codec(uid: str) -> str:
+    """Return the name of the codec for a transfer syntax; empty where there is none."""
     try:
         import imagecodecs
     except ImportError:
-        return False
-    return uid in _CODECS and bool(getattr(imagecodecs, _CODECS[uid].upper()).available)
+        return ""
+    known = (name for name in _CODECS.get(uid, ()) if getattr(getattr(imagecodecs, name.upper(), None), "available", 0))
+    return next(known, "")
 
 
 def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray:
-    """Return the samples of one encoded frame, and tell pydicom how many bits each takes up."""
-    import imagecodecs
-
-    decode = getattr(imagecodecs, _CODECS[str(runner.transfer_syntax)] + "_decode")
-    decoded = decode(source)
-    expected = (runner.rows, runner.columns)
-    if decoded.shape[:2] != expected:
-        raise ValueError(f"the stream holds {decoded.shape[:2]} rows and columns, the header says {expected}")
+    """Return the samples of one encoded frame, and tell pydicom how they lie."""
+    syntax = str(runner.transfer_syntax)
+    if syntax == RLE:
+        return _decode_rle(source, runner)
+    size = {"rows": runner.rows, "columns": runner.columns, "samples": runner.samples_per_pixel}
+    header = check_stream(source, syntax, **size, must_end=False)
+    name = _codec(syntax)
+    if name == "jpeg8" and header.samples == 3:
+        runner.set_option("photometric_interpretation", _colours(header, runner.photometric_interpretation))
+    decoded = _decode_whole(_decoder(name, header), source, header, name)
+    if decoded.ndim == 3 and decoded.shape == (size["samples"], size["rows"], size["columns"]):
+        decoded = np.moveaxis(decoded, 0, -1)
+    expected = (size["rows"], size["columns"], size["samples"])[: 2 if size["samples"] == 1 else 3]
+    if decoded.shape != expected:
+        raise ValueError(f"the stream holds an image of shape {decoded.shape}, the header says {expected}")
+    runner.set_option("planar_configuration", 0)
     runner.set_option("bits_allocated", decoded.dtype.itemsize * 8)
     return bytearray(decoded.tobytes())
+
+
+def _decoder(name: str, header: StreamHeader) -> Callable[[bytes], Pixels]:
+    """Return what decodes a stream; JPEG keeps its colours as they are in the stream."""
+    import imagecodecs
+
+    decode: Callable[..., Pixels] = getattr(imagecodecs, f"{name}_decode")
+    if name != "jpeg8" or header.samples == 1:
+        return decode
+    return lambda stream: decode(stream, colorspace="YCBCR", outcolorspace="YCBCR")
+
+
+def _colours(header: StreamHeader, said: str) -> str:
+    """Return what the samples of a JPEG stream are: what the stream says, else the header of the file."""
+    return {"RGB": "RGB", "YCBCR": "YBR_FULL"}.get(header.colour, said)
+
+
+def _decode_whole(decode: Callable[[bytes], Pixels], source: bytes, header: StreamHeader, name: str) -> Pixels:
+    """Decode a stream; one without its end mark only if it lacks nothing else."""
+    if header.ended:
+        return decode(source if name != "jpeg2k" or _END in source[-16:] else source + _END)
+    if name in {"jpeg8", "ljpeg"}:
+        decoded = decode(source + _END)
+        if np.array_equal(decoded, decode(source + _NOISE + _END)):
+            return decoded
+    raise ValueError(f"the stream of {len(source)} bytes is cut short: its end is missing")
+
+
+def _decode_rle(source: bytes, runner: DecodeRunner) -> bytearray:
+    """Return the planes of a frame of run lengths (DICOM PS3.5 annex G)."""
+    import imagecodecs
+
+    shape = runner.rows, runner.columns, runner.samples_per_pixel
+    check_rle(source, *shape, runner.bits_allocated)
+    decoded = imagecodecs.dicomrle_decode(source, np.dtype(f"<u{runner.bits_allocated // 8}"))
+    runner.set_option("planar_configuration", 1)
+    return bytearray(decoded[: int(np.prod(shape)) * (runner.bits_allocated // 8)])
 
 
 @lru_cache(maxsize=64)
@@ -72,16 +151,24 @@ def decoder_of(transfer_syntax_uid: str) -> Decoder:
 
 
 def plugin_of(transfer_syntax_uid: str) -> str:
-    """Return the plugin to decode with; empty to leave the choice to pydicom."""
-    return PLUGIN if PLUGIN in decoder_of(transfer_syntax_uid).available_plugins else ""
+    """Return the plugin to decode with; empty where none is needed."""
+    return PLUGIN if transfer_syntax_uid in _CODECS else ""
 
 
 def missing_decoder(transfer_syntax_uid: str) -> str:
-    """Return why frames of a transfer syntax cannot be decoded here, and what to install; empty if they can."""
+    """Return why frames of a transfer syntax cannot be decoded here, and what to do; empty if they can."""
+    if transfer_syntax_uid == ENCAPSULATED_PLAIN:
+        return ""
     try:
         decoder = decoder_of(transfer_syntax_uid)
     except (NotImplementedError, ValueError):
-        return "no decoder for it is known to pydicom; convert the files to an uncompressed syntax first"
-    if decoder.is_available:
+        return "lazyvol has no decoder for it; convert the files to an uncompressed syntax first"
+    if not decoder.is_encapsulated or _codec(transfer_syntax_uid):
         return ""
-    return "install one of: " + "; ".join(decoder.missing_dependencies)
+    return "imagecodecs has no codec for it here; install a complete one: pip install --upgrade imagecodecs"
+
+
+def syntax_name(transfer_syntax_uid: str) -> str:
+    """Return UID and name of a transfer syntax."""
+    name = _NEWER.get(transfer_syntax_uid) or UID(transfer_syntax_uid).name
+    return transfer_syntax_uid if name == transfer_syntax_uid else f"{transfer_syntax_uid} ({name})"

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from lazyvol.functional import frames_of_groups
-from lazyvol.keywords import KEYWORDS, PARAMETRIC_MAP
+from lazyvol.keywords import GROUP_BINARY, KEYWORDS, MAPPING, PARAMETRIC_MAP
 from lazyvol.mosaics import frames_of_mosaic, is_mosaic
-from lazyvol.records import Frame, FrameSet, Instance, PixelFormat, Segment, Value
+from lazyvol.records import Frame, FrameSet, Instance, LookupTable, PixelFormat, Segment, Value
 from lazyvol.typed import HeaderError, Reader, kept_values
 from lazyvol.vectors import Place, frames_of_vectors
 
@@ -43,7 +43,7 @@ class Elements:
     """Keyword of the element that holds the pixels."""
 
     pixel_offset: int | None
-    """Byte in the file where its value begins; None if the file is deflated."""
+    """Byte where its value begins, in the file or in what it inflates to."""
 
     pixel_length: int | None
     """Length of its value, bytes; None if undefined."""
@@ -67,7 +67,7 @@ class Elements:
     """Keywords that the dimension indices point to."""
 
     private: Item = field(default_factory=dict)
-    """Raw values of the makers' elements that say how a mosaic is laid out."""
+    """Raw values of the makers' elements: how a mosaic is laid out, and a scale of Philips."""
 
     tiles: Sequence[Item] = ()
     """Raw values of each tile of a mosaic."""
@@ -77,6 +77,21 @@ class Elements:
 
     segments: tuple[Segment, ...] = ()
     """What a segmentation holds."""
+
+    mapping: Item = field(default_factory=dict)
+    """Raw values of the first item of RealWorldValueMappingSequence."""
+
+    lookup: LookupTable | None = None
+    """Table of the first item of ModalityLUTSequence."""
+
+    palette: LookupTable | None = None
+    """Colours by stored number."""
+
+    table_error: str = ""
+    """Why one of these tables cannot be used; empty if they can."""
+
+    inflated_from: int = 0
+    """Byte where the deflated data set begins; 0 if it is none."""
 
 
 def instance_from_elements(elements: Elements, *, path: str, size: int) -> Instance:
@@ -100,8 +115,10 @@ def instance_from_elements(elements: Elements, *, path: str, size: int) -> Insta
     count = _frame_count(reader, size)
     signed = pixels.pixel_representation == 1
     described = _described(reader, elements, pixels, count)
-    values = kept_values(reader, signed=signed) | dict(described.values)
+    values = kept_values(reader, signed=signed) | _mapped_values(elements, signed) | dict(described.values)
     frames = _scaled(reader, described.frames, values)
+    if elements.lookup is not None:
+        frames = tuple(replace(f, lookup=elements.lookup) for f in frames)
     notes = (*described.notes, *_length_notes(reader, elements, pixels, count))
     reference = "VolumeFrameOfReferenceUID" if described.convention == "volume" else "FrameOfReferenceUID"
     return Instance(
@@ -126,8 +143,18 @@ def instance_from_elements(elements: Elements, *, path: str, size: int) -> Insta
         segments=elements.segments,
         convention=described.convention,
         notes=notes,
-        refusal=described.refusal or _scale_refusal(reader),
+        refusal=described.refusal or _scale_refusal(reader) or elements.table_error,
+        palette=elements.palette,
+        inflated_from=elements.inflated_from,
     )
+
+
+def _mapped_values(elements: Elements, signed: bool) -> dict[str, Value]:
+    """Return what the header says of values of the real world, and the scale of Philips."""
+    raw = {**elements.mapping, **elements.private}
+    among = (*MAPPING.values(), "MeasurementUnits", "Quantity", "PhilipsScaleSlope")
+    reader = Reader(raw, little_endian=elements.little_endian, binary=GROUP_BINARY)
+    return kept_values(reader, signed=signed, among=among) if raw else {}
 
 
 @lru_cache(maxsize=256)
@@ -144,6 +171,9 @@ def _pixel_format(reader: Reader, elements: Elements) -> PixelFormat:
     allocated = needed["BitsAllocated"] or 0
     stored = reader.short("BitsStored") or allocated
     high_bit = reader.short("HighBit")
+    if high_bit is not None and not stored <= high_bit + 1 <= allocated:
+        reader.malformed.append(("HighBit", str(high_bit)))
+        high_bit = None
     if allocated > 64:
         raise HeaderError(f"BitsAllocated is {allocated}", damaged=True)
     if stored > allocated:
@@ -161,7 +191,6 @@ def _pixel_format(reader: Reader, elements: Elements) -> PixelFormat:
         planar_configuration=reader.short("PlanarConfiguration") or 0,
         element=elements.pixel_element,
         vr=elements.pixel_vr,
-        has_modality_lut=reader.has("ModalityLUTSequence"),
         little_endian=elements.little_endian,
     )
 
@@ -225,7 +254,7 @@ def _mapped(frame: Frame, values: Mapping[str, Value]) -> Frame:
 def _length_notes(reader: Reader, elements: Elements, pixels: PixelFormat, count: int) -> tuple[tuple[str, str], ...]:
     """Note uncompressed pixels of more frames than the header counts."""
     length = elements.pixel_length
-    if length is None or not pixels.is_native or not reader.has("NumberOfFrames"):
+    if length is None or not pixels.is_plain or not reader.has("NumberOfFrames"):
         return ()
     held = length * 8 // pixels.frame_bits
     if held <= count:
@@ -243,9 +272,9 @@ def _places(elements: Elements, pixels: PixelFormat, count: int, size: int) -> l
     start, length = elements.pixel_offset, elements.pixel_length
     whole_bytes = pixels.bits_allocated % 8 == 0 or pixels.bits_allocated == 1
     swapped = pixels.bits_allocated in {1, 8} and not pixels.little_endian
-    if start is None or length is None or not pixels.is_native or not whole_bytes or swapped:
+    if start is None or length is None or not pixels.is_plain or not whole_bytes or swapped:
         return [(start, None)] * count
-    end = min(start + length, size)
+    end = start + length if elements.inflated_from else min(start + length, size)
     begins = (start + n * pixels.frame_bits // 8 for n in range(count))
     ends = (start - (-(n + 1) * pixels.frame_bits // 8) for n in range(count))
     return [(begin, max(0, min(stop, end) - begin)) for begin, stop in zip(begins, ends, strict=True)]

@@ -10,22 +10,21 @@ import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO
 from typing import BinaryIO
-from zlib import decompressobj
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lazyvol.elements import Elements, instance_from_elements
+from lazyvol.files import InflatedFile
 from lazyvol.fragments import frames_in, read_fragments
 from lazyvol.groups import Tail, read_tail
 from lazyvol.keywords import WANTED
 from lazyvol.macros import PER_FRAME_GROUPS, SHARED_GROUPS
 from lazyvol.nested import UNDEFINED, CutShortError, Element, Encoding, element_at, skip
 from lazyvol.objects import nested_values
-from lazyvol.records import Instance
+from lazyvol.records import DEFLATED, Instance
 from lazyvol.typed import HeaderError
 
 __all__ = ["PIXELS", "instance_of_file", "require_dicom"]
@@ -34,6 +33,9 @@ PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7F
 _STOPS = {*PIXELS, SHARED_GROUPS, PER_FRAME_GROUPS}
 """Where pydicom stops: functional groups are walked without it."""
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_TRANSFER_SYNTAX = 0x00020010
+_META = 2048
+"""Bytes within which the file meta information ends."""
 _LONG_VRS = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 
 
@@ -43,7 +45,7 @@ def instance_of_file(file: BinaryIO, path: str) -> Instance:
     file.seek(0)
     elements, offsets = _read_elements(file)
     instance = instance_from_elements(elements, path=path, size=size)
-    if len(instance.frames) > 1 and not instance.pixels.is_native and not instance.tile:
+    if len(instance.frames) > 1 and not instance.pixels.is_plain and not instance.tile:
         return _with_fragments(instance, file, offsets)
     return instance
 
@@ -51,9 +53,8 @@ def instance_of_file(file: BinaryIO, path: str) -> Instance:
 def _with_fragments(instance: Instance, file: BinaryIO, extended: bytes) -> Instance:
     """Return a multi-frame Instance with the place of each compressed frame."""
     start = instance.frames[0].offset
-    if start is None:  # deflated: no frame has a place of its own
+    if start is None:
         return instance
-
     read_at = _reader_at(file)
     table = struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) // 8 * 8])
     fragments = read_fragments(read_at, start)
@@ -98,6 +99,10 @@ def require_dicom(file: BinaryIO) -> None:
 def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
     """Find the elements before the pixels, and where the pixels begin; also the extended offset table."""
     require_dicom(file)
+    deflated_from = _deflated_from(file)
+    if deflated_from:
+        file.seek(deflated_from)
+        file = InflatedFile(file)  # type: ignore[assignment]  # has what pydicom reads with
     stopped: list[tuple[int, str | None, int]] = []
 
     def at_groups_or_pixels(tag: int, vr: str | None, length: int) -> bool:
@@ -106,7 +111,7 @@ def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
         return tag in _STOPS
 
     dataset = read_partial(file, stop_when=at_groups_or_pixels, force=True)
-    syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
+    syntax = DEFLATED if deflated_from else str(dataset.file_meta.get("TransferSyntaxUID", ""))
     implicit, little = dataset.original_encoding
     if not syntax:
         syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
@@ -116,9 +121,8 @@ def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
         raise HeaderError("a DICOMDIR: an index of other files, without pixels")
     if not stopped:
         raise _no_pixels(dataset, sop_class)
-    deflated = UID(syntax).is_deflated
     encoding = Encoding(not implicit, bool(little))
-    tail = _tail(file, dataset, encoding, stopped[0], deflated)
+    tail = _tail(file, encoding, stopped[0])
     if tail.pixels is None:
         raise _no_pixels(dataset, sop_class)
     raw = _raw_values(dataset)
@@ -127,21 +131,39 @@ def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
         little_endian=bool(little),
         transfer_syntax_uid=str(syntax),
         pixel_element=PIXELS[tail.pixels.tag],
-        pixel_offset=None if deflated else tail.pixels_at,
+        pixel_offset=tail.pixels_at,
         pixel_length=None if tail.pixels.length == UNDEFINED else tail.pixels.length,
         pixel_vr="OB" if tail.pixels.vr == b"OB" else "OW",
         description=_description(dataset),
         fallback_uid=str(dataset.file_meta.get("MediaStorageSOPInstanceUID", "")),
         shared_group=tail.shared,
         frame_groups=tail.frames,
-        **nested_values(dataset),
+        inflated_from=deflated_from,
+        **nested_values(dataset, little_endian=bool(little)),
     )
     return elements, tail.extended or _bytes_of(dataset, 0x7FE00001)
 
 
-def _tail(
-    file: BinaryIO, dataset: Dataset, encoding: Encoding, stopped: tuple[int, str | None, int], deflated: bool
-) -> Tail:
+def _deflated_from(file: BinaryIO) -> int:
+    """Return the byte where a deflated data set begins, after the file meta information; 0 if it is none."""
+    head = file.read(_META)
+    file.seek(0)
+    if head[128:132] != b"DICM" or DEFLATED.encode() not in head:
+        return 0
+    at, encoding = 132, Encoding(True, True)
+    try:
+        while (element := element_at(head, at, encoding)).tag >> 16 == 2:
+            if element.tag == _TRANSFER_SYNTAX:
+                syntax = head[element.start : element.start + element.length].decode("latin-1").strip(" \0")
+                if syntax != DEFLATED:
+                    return 0
+            at = skip(head, element, encoding)
+    except CutShortError:
+        return 0
+    return at
+
+
+def _tail(file: BinaryIO, encoding: Encoding, stopped: tuple[int, str | None, int]) -> Tail:
     """Return the functional groups, and the element that holds the pixels."""
     tag, vr, length = stopped
     if tag in PIXELS:
@@ -149,21 +171,9 @@ def _tail(
         start = file.tell() + (12 if long_form else 8)
         return Tail(None, None, Element(tag, (vr or "").encode(), 0, length), start)
     try:
-        if not deflated:
-            return read_tail(file.read, file.tell(), encoding, PIXELS)
-        data = _inflated(file, dataset)
-        at = 0
-        while (element := element_at(data, at, encoding)).tag not in _STOPS:
-            at = skip(data, element, encoding)
-        return read_tail(BytesIO(data[at:]).read, at, encoding, PIXELS)
+        return read_tail(file.read, file.tell(), encoding, PIXELS)
     except CutShortError as error:
         raise HeaderError("cut short: its functional groups are not whole", damaged=True) from error
-
-
-def _inflated(file: BinaryIO, dataset: Dataset) -> bytes:
-    """Return the data set of a deflated file (DICOM PS3.5 annex A.5)."""
-    file.seek(144 + int(dataset.file_meta.FileMetaInformationGroupLength))
-    return decompressobj(-15).decompress(file.read())
 
 
 def _raw_values(dataset: Dataset) -> dict[int, bytes]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 __all__ = [
     "BINARY",
     "FRAME_NUMBERS",
+    "FRAME_STORED",
     "FRAME_WORDS",
     "GROUP_BINARY",
     "HIDDEN",
     "INDEX",
     "INTEGERS",
     "KEYWORDS",
+    "MAPPING",
     "NUMBERS",
     "PARAMETRIC_MAP",
     "STORED",
@@ -29,11 +31,15 @@ NUMBERS = {
     "ActualFrameDuration": 0x00181242,
     "DataCollectionDiameter": 0x00180090,
     "DiffusionBValue": 0x00189087,
+    "DoubleFloatPixelPaddingRangeLimit": 0x00280125,
+    "DoubleFloatPixelPaddingValue": 0x00280123,
     "EchoNumbers": 0x00180086,
     "EchoTime": 0x00180081,
     "Exposure": 0x00181152,
     "ExposureTime": 0x00181150,
     "FlipAngle": 0x00181314,
+    "FloatPixelPaddingRangeLimit": 0x00280124,
+    "FloatPixelPaddingValue": 0x00280122,
     "FrameReferenceTime": 0x00541300,
     "GantryDetectorTilt": 0x00181120,
     "ImagingFrequency": 0x00180084,
@@ -69,20 +75,32 @@ INTEGERS = frozenset(
 )
 """Those of `NUMBERS` that are integers (VR IS)."""
 
-BINARY = {"DiffusionBValue": "d", "NominalPercentageOfCardiacPhase": "f", "NominalPercentageOfRespiratoryPhase": "f"}
+BINARY = {
+    "DiffusionBValue": "d",
+    "DoubleFloatPixelPaddingRangeLimit": "d",
+    "DoubleFloatPixelPaddingValue": "d",
+    "FloatPixelPaddingRangeLimit": "f",
+    "FloatPixelPaddingValue": "f",
+    "NominalPercentageOfCardiacPhase": "f",
+    "NominalPercentageOfRespiratoryPhase": "f",
+}
 """Those of `NUMBERS` that are binary (VR FD or FL), with their struct code."""
 
 GROUP_BINARY = {
     **BINARY,
     "AcquisitionNumber": "H",
     "DimensionIndexValues": "I",
+    "DoubleFloatRealWorldValueFirstValueMapped": "d",
+    "DoubleFloatRealWorldValueLastValueMapped": "d",
     "EchoTime": "d",
     "Exposure": "d",
     "ExposureTime": "d",
     "ImageOrientationVolume": "d",
     "ImagePositionVolume": "d",
     "InversionTime": "d",
+    "PhilipsScaleSlope": "f",
     "RealWorldValueIntercept": "d",
+    "RealWorldValueLUTData": "d",
     "RealWorldValueSlope": "d",
     "ReferencedSegmentNumber": "H",
     "TemporalPositionIdentifier": "I",
@@ -92,16 +110,32 @@ GROUP_BINARY = {
 }
 """Numbers that are binary in functional groups (VR FD, FL, UL or US), with their struct code."""
 
+MAPPING = {
+    0x00409210: "LUTLabel",
+    0x00409211: "RealWorldValueLastValueMapped",
+    0x00409212: "RealWorldValueLUTData",
+    0x00409213: "DoubleFloatRealWorldValueLastValueMapped",
+    0x00409214: "DoubleFloatRealWorldValueFirstValueMapped",
+    0x00409216: "RealWorldValueFirstValueMapped",
+    0x00409224: "RealWorldValueIntercept",
+    0x00409225: "RealWorldValueSlope",
+}
+"""What is kept of an item of RealWorldValueMappingSequence (PS3.3 C.7.6.16.2.11), besides its codes."""
+
 FRAME_NUMBERS = (
+    "DoubleFloatRealWorldValueFirstValueMapped",
+    "DoubleFloatRealWorldValueLastValueMapped",
+    "PhilipsScaleSlope",
     "RealWorldValueIntercept",
+    "RealWorldValueLUTData",
     "RealWorldValueSlope",
     "ReferencedSegmentNumber",
     "TemporalPositionTimeOffset",
 )
-"""Numbers kept of functional groups only."""
+"""Numbers kept of functional groups and of mappings to values of the real world."""
 
 FRAME_WORDS = ("LUTLabel", "MeasurementUnits", "Quantity", "StackID")
-"""Words kept of functional groups only."""
+"""Words kept of these."""
 
 PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 """SOP class of parametric maps, whose values are those of the real world (PS3.4 table B.5-1)."""
@@ -109,7 +143,10 @@ PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 INDEX = "DimensionIndex:"
 """What the keyword of a dimension index begins with among the values of a frame; its pointer's keyword follows."""
 
-HIDDEN = frozenset({*FRAME_NUMBERS, *FRAME_WORDS, "DimensionIndexValues"})
+FRAME_STORED = ("RealWorldValueFirstValueMapped", "RealWorldValueLastValueMapped")
+"""Stored numbers (US or SS as PixelRepresentation says) kept of functional groups and mappings."""
+
+HIDDEN = frozenset({*FRAME_NUMBERS, *FRAME_STORED, *FRAME_WORDS, "DimensionIndexValues"})
 """Values that place a frame, or say what its numbers mean; they are no coordinates."""
 
 UNITS = {
@@ -198,7 +235,6 @@ OTHERS = {
     "ImagePositionPatient": 0x00200032,
     "InstanceNumber": 0x00200013,
     "MaximumFractionalValue": 0x0062000E,
-    "ModalityLUTSequence": 0x00283000,
     "NumberOfFrames": 0x00280008,
     "PhotometricInterpretation": 0x00280004,
     "PixelRepresentation": 0x00280103,

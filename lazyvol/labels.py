@@ -15,11 +15,15 @@ from lazyvol.convention import geometry_coordinates
 from lazyvol.errors import Finding
 from lazyvol.images import past_midnight
 from lazyvol.keywords import UNITS
+from lazyvol.meaning import padding_of
 from lazyvol.records import Segment, Value
 from lazyvol.stacks import Stack
 from lazyvol.values import quantity, shared_values
 
 __all__ = ["stack_attrs", "stack_coordinates"]
+
+WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
+"""What holds for values after rescaling only (DICOM PS3.3 C.11.2)."""
 
 
 def stack_attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
@@ -27,12 +31,28 @@ def stack_attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
     shared, _ = shared_values(stack.slices)
     first = stack.slices[0].instance
     attrs: dict[str, Any] = {
-        **quantity(stack.slices, shared),
-        "photometric_interpretation": first.pixels.photometric_interpretation,
+        **quantity(stack.slices, shared, stack.values),
+        "photometric_interpretation": "RGB" if stack.is_colour else first.pixels.photometric_interpretation,
     }
-    attrs |= {k: list(v) if isinstance(v, tuple) else v for k, v in shared.items()}
+    left_out = () if stack.values == "rescaled" else WINDOW
+    attrs |= {k: list(v) if isinstance(v, tuple) else v for k, v in shared.items() if k not in left_out}
+    attrs |= _padding_attrs(stack)
     attrs |= _segment_attrs(first.segments) if "segment" not in stack.dims else {}
     return attrs | {"findings": [f.to_json() for f in findings], "lazyvol_version": version("lazyvol")}
+
+
+def _padding_attrs(stack: Stack) -> dict[str, Any]:
+    """Return what padding is in the values of the volume, if it is the same in all slices."""
+    found = {(padding_of(s), s.frame.slope, s.frame.intercept, s.frame.lookup) for s in stack.slices}
+    padding, slope, intercept, lookup = found.pop()
+    if found or padding is None or lookup is not None or stack.is_colour:
+        return {}
+    low, high = (_plain(end * slope + intercept) for end in padding)
+    return {"padding_value": low} if low == high else {"padding_range": [low, high]}
+
+
+def _plain(value: float) -> float | int:
+    return int(value) if float(value).is_integer() else value
 
 
 def stack_coordinates(stack: Stack) -> dict[str, xr.Variable]:
@@ -51,9 +71,11 @@ def stack_coordinates(stack: Stack) -> dict[str, xr.Variable]:
         numbers = [s.frame.index + 1 for s in stack.slices]
         per_image["frame_number"] = (numbers, {"long_name": "number of the frame in its file"})
     varying = shared_values(stack.slices)[1]
-    of_axes = {a.keyword for a in stack.axes if a.units}
+    of_axes = {a.keyword for a in stack.axes if a.units} | (set() if stack.values == "rescaled" else set(WINDOW))
     per_image |= {_snake_case(k): (v, _units(k)) for k, v in varying.items() if k not in of_axes}
     coordinates = geometry_coordinates(stack.geometry, stack.slice_positions) | _segment_coordinates(stack)
+    if stack.is_colour:
+        coordinates["sample"] = xr.Variable(("sample",), _array(["R", "G", "B"]))
     for axis in stack.axes:
         attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
         coordinates[axis.name] = xr.Variable((axis.name,), _array(axis.labels), attrs)
@@ -88,7 +110,7 @@ def _per_image(stack: Stack, values: Sequence[Value | None], attrs: dict[str, st
         return xr.Variable(("image",), _array(values), attrs).isel(image=0)
     holes = -1 in stack.places
     array = _array([*values, None] if holes else values)
-    dims, shape = stack.dims[:-2], stack.shape[:-2]
+    dims, shape = stack.image_dims, stack.image_shape
     variable = xr.Variable(dims, array[np.array(stack.places)].reshape(shape), attrs)
     for dim in dims[:-1] if len(dims) > 1 else ():
         first = variable.isel({dim: slice(0, 1)})

@@ -6,7 +6,7 @@ single-frame files have too goes by their keyword, so that both give the same vo
 
 from __future__ import annotations
 
-from lazyvol.keywords import KEYWORDS, WANTED
+from lazyvol.keywords import KEYWORDS, MAPPING, WANTED
 from lazyvol.nested import Wanted
 
 __all__ = ["GROUPS", "PER_FRAME_GROUPS", "SHARED_GROUPS"]
@@ -63,12 +63,11 @@ GROUPS: Wanted = {
     0x00289132: _own(0x00281050, 0x00281051, 0x00281055),  # Frame VOI LUT
     0x00289145: _own(0x00281052, 0x00281053, 0x00281054),  # Pixel Value Transformation
     0x00409096: {  # Real World Value Mapping
-        0x00409224: "RealWorldValueIntercept",
-        0x00409225: "RealWorldValueSlope",
-        0x00409210: "LUTLabel",
+        **MAPPING,
         0x004008EA: {0x00080100: "MeasurementUnits"},
         0x00409220: {0x0040A168: {0x00080104: "Quantity"}},
     },
     0x0062000A: {0x0062000B: "ReferencedSegmentNumber"},  # Segment Identification
+    0x2005140F: {0x2005100E: "PhilipsScaleSlope"},  # of Philips, where its private blocks always lie
 }
 """Functional groups by the tag of their sequence, with what is kept of each."""

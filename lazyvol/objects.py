@@ -1,6 +1,7 @@
-"""What the nested elements of a header say of segments, detectors, dimensions and mosaics.
+"""What nested elements, tables and the makers' own elements of a header say.
 
-pydicom finds and decodes these; they are few in a file.
+pydicom finds and decodes these; they are few in a file: segments, detectors, dimensions, mosaics,
+look-up tables and mappings to values of the real world.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from typing import Any
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
-from lazyvol.keywords import KEYWORDS
+from lazyvol.keywords import KEYWORDS, MAPPING
 from lazyvol.nested import CutShortError, Encoding, item_at
-from lazyvol.records import Segment
+from lazyvol.records import LookupTable, Segment
+from lazyvol.tables import TableError, make_table
 
 __all__ = ["nested_values"]
 
@@ -21,11 +23,24 @@ _CSA = (0x0029, "SIEMENS CSA HEADER", 0x10, "CSAImageHeaderInfo")
 _UIH = (0x0065, "Image Private Header", 0x50, "NumberOfSlicesInVolume")
 _UIH_TILES = (0x0065, "Image Private Header", 0x51)
 _SEGMENTS, _DIMENSIONS, _DETECTORS, _IMAGE_TYPE = 0x00620002, 0x00209222, 0x00540022, 0x00080008
+_MODALITY_TABLES, _MAPPINGS = 0x00283000, 0x00409096
+_PALETTE_DESCRIPTOR, _PALETTE, _SEGMENTED_PALETTE = 0x00281101, 0x00281201, 0x00281221
+"""Those of red; green and blue follow."""
+_PHILIPS = (0x2005, "Philips MR Imaging DD 001", 0x0E, "PhilipsScaleSlope")
 
 
-def nested_values(dataset: Dataset) -> dict[str, Any]:
-    """Return those fields of `Elements` that come from sequences and from the makers' elements."""
+def nested_values(dataset: Dataset, *, little_endian: bool) -> dict[str, Any]:
+    """Return those fields of `Elements` that come from sequences, tables and the makers' elements."""
     found: dict[str, Any] = {}
+    try:
+        found |= _tables(dataset, little_endian)
+    except TableError as error:
+        found["table_error"] = str(error)
+    if _MAPPINGS in dataset and dataset[_MAPPINGS].value:
+        found["mapping"] = _mapping(dataset[_MAPPINGS].value[0])
+    scale = _private(dataset, *_PHILIPS[:3])
+    if scale is not None:
+        found["private"] = {_PHILIPS[3]: scale if isinstance(scale, bytes) else _encoded(scale)}
     if _SEGMENTS in dataset:
         found["segments"] = tuple(_segment(item) for item in dataset[_SEGMENTS].value)
     if _DIMENSIONS in dataset:
@@ -36,6 +51,51 @@ def nested_values(dataset: Dataset) -> dict[str, Any]:
     if isinstance(image_type, bytes) and (b"MOSAIC" in image_type or b"VFRAME" in image_type):
         found |= _of_mosaic(dataset)
     return found
+
+
+def _tables(dataset: Dataset, little_endian: bool) -> dict[str, LookupTable]:
+    """Return the look-up table of the modality and the palette; raise `TableError` if they are damaged."""
+    found = {}
+    signed = _bytes_of(dataset, 0x00280103)[:2].strip(b"\0") != b""
+    if _MODALITY_TABLES in dataset and dataset[_MODALITY_TABLES].value:
+        item = dataset[_MODALITY_TABLES].value[0]
+        found["lookup"] = make_table(
+            _bytes_of(item, 0x00283002),
+            [_bytes_of(item, 0x00283006)],
+            signed=signed,
+            little_endian=little_endian,
+            kind=_bytes_of(item, 0x00283004).decode("latin-1").strip(" \0"),
+        )
+    if _bytes_of(dataset, 0x00280004).strip(b" \0") == b"PALETTE COLOR":
+        segmented = _PALETTE not in dataset and _SEGMENTED_PALETTE in dataset
+        first = _SEGMENTED_PALETTE if segmented else _PALETTE
+        found["palette"] = make_table(
+            _bytes_of(dataset, _PALETTE_DESCRIPTOR),
+            [_bytes_of(dataset, first + n) for n in range(3)],
+            signed=signed,
+            little_endian=little_endian,
+            segmented=segmented,
+        )
+    return found
+
+
+def _bytes_of(dataset: Dataset, tag: int) -> bytes:
+    """Return the undecoded value of an element; none if it is absent."""
+    value = getattr(dataset.get_item(tag), "value", b"") if tag in dataset else b""
+    return value if isinstance(value, bytes) else b""
+
+
+def _mapping(item: Dataset) -> dict[str, bytes]:
+    """Return the raw values of a mapping to values of the real world (DICOM PS3.3 C.7.6.16.2.11)."""
+    found = {keyword: _bytes_of(item, tag) for tag, keyword in MAPPING.items() if tag in item}
+    units = item.get("MeasurementUnitsCodeSequence")
+    if units:
+        found["MeasurementUnits"] = _text(units[0].get("CodeValue", ""))
+    quantities = item.get("QuantityDefinitionSequence")
+    codes = quantities[0].get("ConceptCodeSequence") if quantities else None
+    if codes:
+        found["Quantity"] = _text(codes[0].get("CodeMeaning", ""))
+    return {keyword: raw for keyword, raw in found.items() if raw}
 
 
 def _of_mosaic(dataset: Dataset) -> dict[str, Any]:

@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["NATIVE", "Frame", "FrameSet", "Instance", "PixelFormat", "Segment", "Skipped", "Slice", "Value", "Vector"]
+__all__ = [
+    "DEFLATED",
+    "NATIVE",
+    "Frame",
+    "FrameSet",
+    "Instance",
+    "LookupTable",
+    "PixelFormat",
+    "Segment",
+    "Skipped",
+    "Slice",
+    "Value",
+    "Vector",
+]
 
 Vector = tuple[float, float, float]
 Value = str | float | int | tuple[str, ...] | tuple[float, ...]
@@ -16,6 +29,8 @@ Value = str | float | int | tuple[str, ...] | tuple[float, ...]
 
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 """Transfer syntaxes of uncompressed pixels, other than deflated ones (DICOM PS3.5 annex A)."""
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""The whole data set is compressed, its pixels as they are within (DICOM PS3.5 annex A.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +73,14 @@ class PixelFormat:
     vr: str = "OW"
     """Value representation of that element: ``OB`` or ``OW``."""
 
-    has_modality_lut: bool = False
-    """Whether values come through a ModalityLUTSequence instead of slope and intercept."""
-
     little_endian: bool = True
     """Byte order of uncompressed pixels."""
 
     @property
     def frame_bits(self) -> int:
         """Length of one uncompressed frame, bits."""
-        return self.rows * self.columns * self.samples_per_pixel * self.bits_allocated
+        samples = 2 if self.is_subsampled else self.samples_per_pixel
+        return self.rows * self.columns * samples * self.bits_allocated
 
     @property
     def frame_bytes(self) -> int:
@@ -78,6 +91,41 @@ class PixelFormat:
     def is_native(self) -> bool:
         """Whether frames lie in the file one after the other, uncompressed."""
         return self.transfer_syntax_uid in NATIVE
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether frames lie one after the other, uncompressed, in the file or in what it inflates to."""
+        return self.is_native or self.transfer_syntax_uid == DEFLATED
+
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether two uncompressed pixels share their colour (YBR_FULL_422, DICOM PS3.3 C.7.6.3.1.2)."""
+        return self.photometric_interpretation == "YBR_FULL_422" and self.samples_per_pixel == 3 and self.is_plain
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether its pixels are colours."""
+        return self.samples_per_pixel > 1 or self.photometric_interpretation == "PALETTE COLOR"
+
+
+@dataclass(frozen=True, slots=True)
+class LookupTable:
+    """Values by stored number: those of a modality, of the real world, or the colours of a palette."""
+
+    first: int
+    """Stored number of the first entry; smaller ones have its value too."""
+
+    dtype: str
+    """Type of the entries: ``|u1``, ``<u2`` or ``<f8``."""
+
+    entries: bytes = field(repr=False)
+    """The entries, one after the other; greater stored numbers have the value of the last."""
+
+    samples: int = 1
+    """Numbers that make an entry: 1, or 3 for red, green and blue."""
+
+    type: str = ""
+    """What the values are, ModalityLUTType."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +164,12 @@ class Frame:
 
     corner: tuple[int, int] = (0, 0)
     """Row and column of its first pixel in the stored image, for a tile of a mosaic."""
+
+    lookup: LookupTable | None = None
+    """Values by stored number, instead of slope and intercept."""
+
+    limits: tuple[float, float] | None = None
+    """Least and greatest stored number that has a value, where not all have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +295,18 @@ class Instance:
     """Code of a finding and its words, for what is odd about this file."""
 
     refusal: str = ""
-    """Why its frames cannot be placed; empty if they can."""
+    """Why its frames cannot be placed, or their values not be had; empty if they can."""
+
+    palette: LookupTable | None = None
+    """Colours by stored number, for PALETTE COLOR."""
+
+    inflated_from: int = 0
+    """Byte where the deflated data set begins that offsets refer to; 0 for others."""
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether its pixels are colours; the numbers of segments are not, though a palette shows them."""
+        return self.pixels.is_colour and not (self.segments and self.pixels.samples_per_pixel == 1)
 
     @property
     def rows(self) -> int:
@@ -257,14 +322,14 @@ class Instance:
     def missing_bytes(self) -> int:
         """How many bytes of uncompressed pixels the file lacks; 0 where that cannot be told."""
         whole = self.pixels.frame_bytes
-        if not self.pixels.is_native or self.tile:
+        if not self.pixels.is_plain or self.tile:
             return 0
         return sum(whole - f.length for f in self.frames if f.length is not None)
 
     @property
     def short_frames(self) -> tuple[int, ...]:
         """Numbers of the frames, from 0, that the file does not hold whole, as far as that can be told."""
-        whole = self.pixels.frame_bytes if self.pixels.is_native else 1
+        whole = self.pixels.frame_bytes if self.pixels.is_plain else 1
         return tuple(f.index for f in self.frames if f.length is not None and f.length < whole)
 
 

@@ -1,4 +1,4 @@
-"""From stored numbers to values: slope and intercept, without overflow."""
+"""From the words of a file to stored numbers, and from these to values, without overflow."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyvol.errors import PixelRangeError
-from lazyvol.records import PixelFormat
+from lazyvol.records import LookupTable, PixelFormat
+from lazyvol.tables import look_up
 
-__all__ = ["Scale", "rescale"]
+__all__ = ["Scale", "only_stored_bits", "rescale", "stored_dtype"]
 
 Pixels = npt.NDArray[Any]
 
@@ -20,38 +21,80 @@ Pixels = npt.NDArray[Any]
 class Scale:
     """How the stored numbers of a frame become values."""
 
-    pixels: PixelFormat
-    """Layout of the stored numbers."""
-
-    slope: float
+    slope: float = 1.0
     """Value = stored * slope + intercept."""
 
-    intercept: float
+    intercept: float = 0.0
     """See slope."""
 
-    index: int
-    """Number of the frame in its file, from 0; for messages."""
+    lookup: LookupTable | None = None
+    """Values by stored number, instead of slope and intercept; or the colours of a palette."""
 
-    path: str
-    """Its file; for messages."""
+    limits: tuple[float, float] | None = None
+    """Least and greatest stored number that has a value; the others become NaN."""
+
+    padding: tuple[float, float] | None = None
+    """Least and greatest stored number that is padding, and becomes NaN."""
 
 
-def rescale(stored: Pixels, scale: Scale, out: Pixels) -> None:
-    """Write stored * slope + intercept into ``out`` without overflow."""
+def rescale(stored: Pixels, scale: Scale, pixels: PixelFormat, where: str, out: Pixels) -> None:
+    """Write the values of stored numbers into ``out`` without overflow.
+
+    Parameters
+    ----------
+    stored
+        Stored numbers, sign extended and without unused bits; shape (rows, columns), or (rows,
+        columns, 3) of colour.
+    scale
+        What they become; padding and limits need floating point.
+    pixels
+        Their layout, which says what range they can have.
+    where
+        Frame and file, for messages.
+    out
+        Where the values go; shape as stored, or with 3 samples more for a palette.
+
+    Raises
+    ------
+    PixelRangeError
+        If a value does not fit into the type of ``out``.
+    """
+    if scale.lookup is not None:
+        _put(look_up(stored, scale.lookup), where, out)
+    elif out.dtype.kind == "f":
+        plain = (scale.slope, scale.intercept) == (1, 0)
+        out[...] = stored if plain else stored.astype("float64") * scale.slope + scale.intercept
+    else:
+        _scale_integers(stored, scale, pixels, where, out)
+    if scale.padding is not None:
+        out[(stored >= scale.padding[0]) & (stored <= scale.padding[1])] = np.nan
+    if scale.limits is not None:
+        out[(stored < scale.limits[0]) | (stored > scale.limits[1])] = np.nan
+
+
+def _put(values: Pixels, where: str, out: Pixels) -> None:
+    """Write the values of a table."""
+    if out.dtype.kind != "f":
+        limits = np.iinfo(out.dtype)
+        least, greatest = (values.min(initial=0), values.max(initial=0)) if values.size else (0, 0)
+        if values.dtype.kind == "f":
+            raise PixelRangeError(f'{where} has a table of fractions; open it with dtype="float32".')
+        for value in (int(least), int(greatest)):
+            if not limits.min <= value <= limits.max:
+                raise _misfit(where, value, out.dtype)
+    out[...] = values
+
+
+def _scale_integers(stored: Pixels, scale: Scale, pixels: PixelFormat, where: str, out: Pixels) -> None:
     slope, intercept = scale.slope, scale.intercept
-    if out.dtype.kind == "f":
-        out[...] = stored if (slope, intercept) == (1, 0) else stored.astype("float64") * slope + intercept
-        return
     if not (slope.is_integer() and intercept.is_integer()):
         raise PixelRangeError(
-            f"frame {scale.index + 1} of {scale.path} has slope {slope:g} and intercept {intercept:g}, which "
-            f'{out.dtype} cannot hold. Open the series without dtype, or with dtype="float32".'
+            f"{where} has slope {slope:g} and intercept {intercept:g}, which {out.dtype} cannot hold. Open the series "
+            'without dtype, or with dtype="float32".'
         )
     if stored.dtype.kind == "f":
-        raise PixelRangeError(
-            f'{scale.path} holds floating-point numbers; open it without dtype, or with dtype="float32".'
-        )
-    _require_fits(stored, scale, out.dtype)
+        raise PixelRangeError(f'{where} holds floating-point numbers; open it without dtype, or with dtype="float32".')
+    _require_fits(stored, scale, pixels, where, out.dtype)
     # Arithmetic modulo 2**bits is exact, because the results are known to fit.
     out[...] = stored.astype(out.dtype, copy=False)
     if slope != 1:
@@ -60,20 +103,46 @@ def rescale(stored: Pixels, scale: Scale, out: Pixels) -> None:
         np.add(out, np.int64(intercept).astype(out.dtype), out=out)
 
 
-def _require_fits(stored: Pixels, scale: Scale, dtype: np.dtype[Any]) -> None:
-    bits, signed = scale.pixels.bits_stored, scale.pixels.pixel_representation == 1
+def _require_fits(stored: Pixels, scale: Scale, pixels: PixelFormat, where: str, dtype: np.dtype[Any]) -> None:
+    bits, signed = pixels.bits_stored, pixels.pixel_representation == 1
     declared = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     limits = np.iinfo(dtype)
     if not _outside(declared, scale, limits):
         return
     bad = _outside((int(stored.min()), int(stored.max())), scale, limits)
     if bad:
-        raise PixelRangeError(
-            f"frame {scale.index + 1} of {scale.path} holds the value {bad[0]:g}, outside {dtype} ({limits.min} to "
-            f'{limits.max}). Open the series with dtype="int32" or dtype="float32".'
-        )
+        raise _misfit(where, bad[0], dtype)
+
+
+def _misfit(where: str, value: float, dtype: np.dtype[Any]) -> PixelRangeError:
+    limits = np.iinfo(dtype)
+    return PixelRangeError(
+        f"{where} holds the value {value:g}, outside {dtype} ({limits.min} to {limits.max}). Open the series with "
+        'dtype="int32" or dtype="float32".'
+    )
 
 
 def _outside(stored: tuple[int, int], scale: Scale, limits: np.iinfo[Any]) -> list[float]:
     values = (s * scale.slope + scale.intercept for s in stored)
     return [v for v in values if not limits.min <= v <= limits.max]
+
+
+def stored_dtype(pixels: PixelFormat) -> np.dtype[Any]:
+    """Return the type of the numbers as they lie in the file."""
+    order = "<" if pixels.little_endian else ">"
+    if pixels.element != "PixelData":
+        return np.dtype(f"{order}f{pixels.bits_allocated // 8}")
+    return np.dtype(f"{order}{'ui'[pixels.pixel_representation]}{pixels.bits_allocated // 8}")
+
+
+def only_stored_bits(stored: Pixels, pixels: PixelFormat, *, high_bit: int | None = None) -> Pixels:
+    """Shift out what is not part of the value; a shift back extends the sign (DICOM PS3.5 8.1.1)."""
+    native = stored if stored.dtype.isnative else stored.astype(stored.dtype.newbyteorder("="))
+    if native.dtype.kind == "f":
+        return native
+    high = pixels.high_bit if high_bit is None else high_bit
+    above, unused = pixels.bits_allocated - 1 - high, pixels.bits_allocated - pixels.bits_stored
+    if unused:
+        np.left_shift(native, above, out=native)
+        np.right_shift(native, unused, out=native)
+    return native

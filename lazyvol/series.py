@@ -191,7 +191,7 @@ def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
     for of in (_kind, has_position, _refused):
         if of(one) != of(other):
             return False
-    shapes = ((i.rows, i.columns, i.pixels.samples_per_pixel, i.sop_class_uid) for i in (a, b))
+    shapes = ((i.rows, i.columns, i.pixels.samples_per_pixel, i.is_colour, i.sop_class_uid) for i in (a, b))
     return (
         len(set(shapes)) == 1
         and _close(one.frame.orientation, other.frame.orientation, atol=rules.tolerances.orientation_atol)
@@ -205,8 +205,11 @@ def _refused(part: Slice) -> str:
 
 def _is_beside(part: Slice) -> bool:
     """Whether an image lies beside a volume, however many there are: a localizer, a capture, a picture in colour."""
-    colour = part.instance.pixels.samples_per_pixel > 1
-    return colour or _kind(part) == "LOCALIZER" or part.instance.sop_class_uid.startswith(_SECONDARY_CAPTURE)
+    return (
+        part.instance.is_colour
+        or _kind(part) == "LOCALIZER"
+        or part.instance.sop_class_uid.startswith(_SECONDARY_CAPTURE)
+    )
 
 
 def _kind(part: Slice) -> str:

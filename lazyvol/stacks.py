@@ -33,6 +33,8 @@ __all__ = [
     "with_filled_gaps",
 ]
 
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+"""Colours that are opened, as red, green and blue (DICOM PS3.3 C.7.6.3.1.2)."""
 _SIDEWAYS = 0.05
 """Images at one position lie on top of each other within this, mm."""
 
@@ -94,15 +96,33 @@ class Stack:
     padded: bool = False
     """Whether the grid reaches beyond the images."""
 
+    values: str = "rescaled"
+    """What its values are: those after rescaling, ``stored``, ``real_world`` or ``philips_fp``."""
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether its voxels are colours."""
+        return self.slices[0].instance.is_colour
+
     @property
     def dims(self) -> tuple[str, ...]:
         """Names of its dimensions."""
-        return (*(a.name for a in self.axes), "z", "y", "x")
+        return (*self.image_dims, "y", "x", *(("sample",) if self.is_colour else ()))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each dimension."""
-        return (*(len(a.labels) for a in self.axes), *self.geometry.shape)
+        return (*self.image_shape, *self.geometry.shape[1:], *((3,) if self.is_colour else ()))
+
+    @property
+    def image_dims(self) -> tuple[str, ...]:
+        """Names of the dimensions that tell its images apart."""
+        return (*(a.name for a in self.axes), "z")
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Length of these dimensions."""
+        return (*(len(a.labels) for a in self.axes), self.geometry.shape[0])
 
     @property
     def key(self) -> tuple[str, int]:
@@ -151,14 +171,29 @@ def refusal_of(parts: list[Slice]) -> str:
     pixels = first.pixels
     if first.refusal:
         return first.refusal
-    labelled = any(s.instance.segments for s in parts)
-    if pixels.samples_per_pixel != 1 or (pixels.photometric_interpretation == "PALETTE COLOR" and not labelled):
-        return f"its pixels are {pixels.photometric_interpretation}, and lazyvol does not open colour yet"
-    if pixels.has_modality_lut:
-        return "its values come through a ModalityLUTSequence, which lazyvol does not apply yet"
+    if first.is_colour:
+        return _colour_refusal(first)
     wanted = {1, 8, 16, 32} if pixels.element == "PixelData" else {32, 64}
-    if pixels.bits_allocated not in wanted:
-        return f"its pixels are {pixels.element} of {pixels.bits_allocated} bits, which lazyvol does not open"
+    if pixels.samples_per_pixel != 1 or pixels.bits_allocated not in wanted:
+        return (
+            f"its pixels are {pixels.samples_per_pixel} x {pixels.element} of {pixels.bits_allocated} bits, which "
+            "lazyvol does not open"
+        )
+    return ""
+
+
+def _colour_refusal(instance: Instance) -> str:
+    """Return why colours are of a kind that does not open."""
+    pixels, said = instance.pixels, instance.pixels.photometric_interpretation
+    if said == "PALETTE COLOR" and pixels.samples_per_pixel == 1:
+        return "" if instance.palette else "its pixels are PALETTE COLOR, and its header has no palette"
+    if said not in _COLOURS or pixels.samples_per_pixel != 3:
+        return (
+            f"its pixels are {said} of {pixels.samples_per_pixel} samples, and lazyvol opens {', '.join(_COLOURS)} and "
+            "PALETTE COLOR"
+        )
+    if pixels.element != "PixelData" or pixels.bits_allocated not in {8, 16}:
+        return f"its pixels are {said} of {pixels.bits_allocated} bits, and lazyvol opens colours of 8 and 16 bits"
     return ""
 
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from datetime import date
 
-from lazyvol.keywords import BINARY, FRAME_NUMBERS, FRAME_WORDS, INTEGERS, NUMBERS, STORED, WORDS
+from lazyvol.keywords import BINARY, FRAME_NUMBERS, FRAME_STORED, FRAME_WORDS, INTEGERS, NUMBERS, STORED, WORDS
 from lazyvol.records import Value, Vector
 
 __all__ = ["HeaderError", "Reader", "kept_values"]
@@ -29,6 +29,7 @@ _NEVER_TEXT = frozenset({"DimensionIndexValues", "ReferencedSegmentNumber"})
 """Binary numbers that no writer puts as text, and whose bytes may look like it."""
 _KEPT_NUMBERS = (*NUMBERS, *FRAME_NUMBERS)
 _KEPT_WORDS = (*WORDS, *FRAME_WORDS)
+_KEPT_STORED = (*STORED, *FRAME_STORED)
 
 Orientation = tuple[float, float, float, float, float, float]
 
@@ -201,7 +202,7 @@ def kept_values(reader: Reader, *, signed: bool, among: Iterable[str] | None = N
         words = reader.words(keyword)
         if words:
             kept[keyword] = words[0] if len(words) == 1 else words
-    for keyword in STORED if wanted is None else wanted.intersection(STORED):
+    for keyword in _KEPT_STORED if wanted is None else wanted.intersection(_KEPT_STORED):
         stored = reader.stored(keyword, signed=signed)
         if stored is not None:
             kept[keyword] = stored

@@ -7,10 +7,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lazyvol.keywords import HIDDEN, INDEX, PARAMETRIC_MAP
-from lazyvol.records import PixelFormat, Slice, Value
+from lazyvol.records import LookupTable, PixelFormat, Slice, Value
+from lazyvol.tables import entries_of
 
 __all__ = ["quantity", "shared_values", "value_dtype"]
 
+_RESCALE_UNITS = {
+    "ED": "10^23 electrons/ml",
+    "EDW": "10^23 electrons/ml",
+    "HU_MOD": "HU",
+    "MGML": "mg/ml",
+    "OD": "10^-3 OD",
+    "PCT": "%",
+    "US": "",
+    "Z_EFF": "",
+}
+"""Units by RescaleType or ModalityLUTType; others are units already (DICOM PS3.3 C.11.1.1.2)."""
 _PET_UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCPS": "counts/s", "CPS": "counts/s"}
 
 
@@ -32,41 +44,57 @@ def shared_values(parts: Sequence[Slice]) -> tuple[dict[str, Value], dict[str, t
     return shared, varying
 
 
-def value_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
+def value_dtype(parts: Sequence[Slice], *, stored: bool = False) -> np.dtype[np.generic]:
     """Return the smallest dtype that holds every value, by the headers of all slices.
 
     Integer slopes and intercepts give the smallest integer type for the range that the
     stored bits allow, signed where both fit; fractional ones float32, or float64 for
     32-bit stored numbers. CT whose 16 declared bits alone exceed int16 is int16: its
-    values are checked when they are read.
+    values are checked when they are read. Stored numbers keep their sign, and colours are
+    unsigned.
     """
-    formats = {(p.instance.pixels, p.frame.slope, p.frame.intercept) for p in parts}
-    elements = {f.element for f, _, _ in formats}
+    if parts[0].instance.is_colour:
+        return _colour_dtype(parts)
+    tables = {p.frame.lookup for p in parts} - {None}
+    formats = {(p.instance.pixels, p.frame.slope, p.frame.intercept) for p in parts if p.frame.lookup is None}
+    elements = {p.instance.pixels.element for p in parts}
     if elements != {"PixelData"}:
         return np.dtype("float64" if "DoubleFloatPixelData" in elements else "float32")
+    if any(p.frame.limits for p in parts) or any(t.dtype == "<f8" for t in tables if t is not None):
+        return np.dtype("float32")
     if any(not (s.is_integer() and i.is_integer()) for _, s, i in formats):
         wide = any(f.bits_allocated > 16 for f, _, _ in formats)
         return np.dtype("float64" if wide else "float32")
-    ends = [end for f, slope, intercept in formats for end in _ends(f, slope, intercept, f.bits_stored)]
-    wide = any(f.bits_stored == 16 for f, _, _ in formats)
+    ends: list[float] = [end for f, slope, intercept in formats for end in _ends(f, slope, intercept, f.bits_stored)]
+    ends += [end for table in tables if table is not None for end in _table_ends(table)]
+    wide = any(f.bits_stored == 16 for f, _, _ in formats) and not stored
     if wide and parts[0].instance.modality == "CT" and all(_is_int16_but_for_declared_bits(*f) for f in formats):
         return np.dtype("int16")
-    if max(f.bits_stored for f, _, _ in formats) == 1 and ends.count(0) == len(ends) // 2:
-        return np.dtype("uint8")
+    if min(ends) == 0 and (stored or max(ends) == 1):
+        names: tuple[str, ...] = ("uint8", "uint16", "uint32")
+        return np.dtype(next(n for n in names if max(ends) <= np.iinfo(n).max))
     names = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64")
     fits = (n for n in names if np.iinfo(n).min <= min(ends) and max(ends) <= np.iinfo(n).max)
     return np.dtype(next(fits, "float64"))
 
 
-def quantity(parts: Sequence[Slice], shared: Mapping[str, Value]) -> dict[str, str]:
+def quantity(parts: Sequence[Slice], shared: Mapping[str, Value], values: str = "rescaled") -> dict[str, str]:
     """Return name and units of the values (DICOM PS3.3 C.11.1.1.2, C.8.9.1.1.3, C.8.8.3, C.7.6.16.2.11)."""
+    if parts[0].instance.is_colour:
+        return {"long_name": "colour"}
+    if values == "stored":
+        return {"long_name": "stored number"}
+    if values == "philips_fp":
+        return {"long_name": "MR signal, floating point"}
     hidden = {k: v for k, v in parts[0].values.items() if k in HIDDEN}
     shared = {**shared, **{k: v for k, v in hidden.items() if all(p.values.get(k) == v for p in parts)}}
-    modality, rescale_type = parts[0].instance.modality, str(shared.get("RescaleType", ""))
-    units = rescale_type if rescale_type != "US" else ""
+    modality, lookup = parts[0].instance.modality, parts[0].frame.lookup
+    rescale_type = lookup.type if lookup else str(shared.get("RescaleType", ""))
+    units = _RESCALE_UNITS.get(rescale_type, rescale_type)
     if "SegmentationType" in shared:
         return {"long_name": "segmentation"}
-    if "RealWorldValueSlope" in hidden and parts[0].instance.sop_class_uid == PARAMETRIC_MAP:
+    mapped = "RealWorldValueSlope" in hidden and parts[0].instance.sop_class_uid == PARAMETRIC_MAP
+    if mapped or values == "real_world":
         name = str(shared.get("Quantity") or shared.get("LUTLabel") or "real-world value")
         units = str(shared.get("MeasurementUnits", ""))
     elif "DoseUnits" in shared:
@@ -80,6 +108,22 @@ def quantity(parts: Sequence[Slice], shared: Mapping[str, Value]) -> dict[str, s
     else:
         name = "MR signal" if modality == "MR" else "pixel value"
     return {"long_name": name} | ({"units": units} if units else {})
+
+
+def _colour_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
+    """Return the type of red, green and blue."""
+    palettes = [p.instance.palette for p in parts]
+    bits = [
+        8 * np.dtype(t.dtype).itemsize if t else p.instance.pixels.bits_stored
+        for t, p in zip(palettes, parts, strict=True)
+    ]
+    return np.dtype("uint8" if max(bits) <= 8 else "uint16")
+
+
+def _table_ends(table: LookupTable) -> tuple[int, int]:
+    """Return the least and the greatest entry of a table."""
+    entries = entries_of(table)
+    return int(entries.min()), int(entries.max())
 
 
 def _ends(pixels: PixelFormat, slope: float, intercept: float, bits: int) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from xarray.core import indexing
 from lazyvol.choice import (
     Duplicates,
     Missing,
+    OnError,
     absolute_path,
     choose_series,
     find_stack,
@@ -31,12 +32,14 @@ from lazyvol.choice import (
 from lazyvol.chunks import Chunks, chunked, preferred_chunks
 from lazyvol.convention import COORDINATE, geometry_of
 from lazyvol.errors import Finding, OptionError, PixelRangeError, UnsupportedSeriesError
-from lazyvol.frames import FrameTable, read_frames
+from lazyvol.frames import read_frames
 from lazyvol.grid import GAP_CODES, Tolerances
 from lazyvol.labels import stack_attrs, stack_coordinates
 from lazyvol.matching import stack_on_grid
+from lazyvol.meaning import Values
 from lazyvol.scan import Source
 from lazyvol.series import group_series
+from lazyvol.sources import FrameTable
 from lazyvol.stacks import Rules, Stack
 from lazyvol.values import value_dtype
 
@@ -55,7 +58,11 @@ def open_volume(
     missing: Missing = "warn",
     duplicates: Duplicates = "raise",
     tolerances: Tolerances | None = None,
+    on_error: OnError = "raise",
     fill_value: float | None = None,
+    rescale: bool = True,
+    values: Values = "rescaled",
+    mask_padding: bool = False,
     dtype: str | None = None,
     strict: bool = False,
     chunks: Chunks = "auto",
@@ -86,8 +93,20 @@ def open_volume(
         along a dimension ``duplicate``.
     tolerances
         When positions count as regular, and headers as alike.
+    on_error
+        Where a frame cannot be read or decoded when its values are asked for: ``"raise"``, or ``"fill"``
+        puts NaN in its place, with a `LazyvolWarning`, and keeps the rest.
     fill_value
-        Value of absent images instead of NaN; keeps integers.
+        Value of absent and unreadable images instead of NaN; keeps integers.
+    rescale
+        False for the stored numbers, without slope and intercept or modality look-up table.
+    values
+        ``"rescaled"`` for values after the modality transformation (DICOM PS3.3 C.11.1), ``"real_world"``
+        for those of RealWorldValueMappingSequence (C.7.6.16.2.11), ``"philips_fp"`` for the floating point
+        values of Philips MR, rescaled / (RescaleSlope * scale slope).
+    mask_padding
+        NaN where stored numbers are PixelPaddingValue, or up to PixelPaddingRangeLimit (C.7.5.1.1.2);
+        the values are float32 then.
     chunks
         dask chunks: ``"auto"`` for whole frames of some 8 MiB, a number or a mapping by dimension,
         or None for xarray's own lazy arrays without dask.
@@ -102,8 +121,9 @@ def open_volume(
     Returns
     -------
     xarray.DataArray
-        Dimensions (z, y, x), before them time, echo and the like where the series has them;
-        coordinates in mm along the volume's own directions, values after slope and intercept
+        Dimensions (z, y, x), before them time, echo and the like where the series has them, after
+        them sample (red, green, blue) for colour; coordinates in mm along the volume's own
+        directions, values after slope and intercept
         (CT: HU). `geometry_of` and ``.vol`` give the patient geometry (DICOM PS3.3 C.7.6.2).
 
     Raises
@@ -124,7 +144,7 @@ def open_volume(
     FindingError
         With ``strict=True`` or ``missing="raise"``.
     PixelRangeError
-        If ``dtype`` cannot hold NaN where images are absent.
+        If ``dtype`` cannot hold NaN where images are absent, or padding is masked.
 
     Examples
     --------
@@ -135,12 +155,21 @@ def open_volume(
     """
     rules = _rules(tolerances, dims, duplicates)
     chosen, findings = find_stack(
-        source, rules, series=series, stack=stack, siblings=siblings, missing=missing, strict=strict
+        source,
+        rules,
+        series=series,
+        stack=stack,
+        siblings=siblings,
+        missing=missing,
+        strict=strict,
+        values=values,
+        rescale=rescale,
+        on_error=on_error,
     )
     if like is not None:
         chosen = stack_on_grid(chosen, geometry_of(_as_volume(like)))
         findings = tuple(f for f in findings if f in chosen.findings or f.code not in GAP_CODES)
-    table = _frame_table(chosen, dtype, fill_value)
+    table = _frame_table(chosen, dtype, fill_value, mask_padding=mask_padding, on_error=on_error)
     volume = chunked(_dataset(chosen, findings, table)[NAME], chunks, token=_token(chosen, table))
     if like is None:
         return volume
@@ -163,16 +192,30 @@ def lazy_dataset(
     missing: Missing = "warn",
     duplicates: Duplicates = "raise",
     tolerances: Tolerances | None = None,
+    on_error: OnError = "raise",
     fill_value: float | None = None,
+    rescale: bool = True,
+    values: Values = "rescaled",
+    mask_padding: bool = False,
     dtype: str | None = None,
     strict: bool = False,
 ) -> xr.Dataset:
     """Return the volume of `open_volume` as the variable ``image`` of a Dataset, lazy without dask."""
     rules = _rules(tolerances, dims, duplicates)
     chosen, findings = find_stack(
-        source, rules, series=series, stack=stack, siblings=siblings, missing=missing, strict=strict
+        source,
+        rules,
+        series=series,
+        stack=stack,
+        siblings=siblings,
+        missing=missing,
+        strict=strict,
+        values=values,
+        rescale=rescale,
+        on_error=on_error,
     )
-    return _dataset(chosen, findings, _frame_table(chosen, dtype, fill_value))
+    table = _frame_table(chosen, dtype, fill_value, mask_padding=mask_padding, on_error=on_error)
+    return _dataset(chosen, findings, table)
 
 
 def open_stacks(source: Source, *, series: str | int | None = None, chunks: Chunks = "auto") -> xr.DataTree:
@@ -222,7 +265,7 @@ def open_stacks(source: Source, *, series: str | int | None = None, chunks: Chun
 
 
 def _dataset(stack: Stack, findings: tuple[Finding, ...], table: FrameTable) -> xr.Dataset:
-    places = np.array(stack.places, dtype=np.intp).reshape(stack.shape[:-2])
+    places = np.array(stack.places, dtype=np.intp).reshape(stack.image_shape)
     array = VolumeArray(table, places, stack.shape, _token(stack, table))
     variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), stack_attrs(stack, findings))
     chunks = preferred_chunks(stack.dims, stack.shape, table.dtype)
@@ -248,33 +291,53 @@ class VolumeArray(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
         wanted = [np.arange(n)[k] for n, k in zip(self.shape, key, strict=True)]
-        *leading, rows, columns = (np.atleast_1d(w) for w in wanted)
-        frames = self.places[np.ix_(*leading)].ravel()
+        within = wanted[self.places.ndim :]
+        rows, columns, *samples = (np.atleast_1d(w) for w in within)
+        frames = self.places[np.ix_(*map(np.atleast_1d, wanted[: self.places.ndim]))].ravel()
         values = read_frames(self.table, frames, rows, columns)
+        values = values[..., samples[0]] if samples else values
         return values.reshape([w.size for w in wanted if w.ndim])
 
 
-def _frame_table(stack: Stack, dtype: str | None, fill_value: float | None) -> FrameTable:
-    """Return the frames of a stack; where some are absent, as floats with NaN unless there is a fill value."""
+def _frame_table(
+    stack: Stack,
+    dtype: str | None,
+    fill_value: float | None,
+    *,
+    mask_padding: bool = False,
+    on_error: str = "raise",
+) -> FrameTable:
+    """Return the frames of a stack; where some may be absent, as floats with NaN unless there is a fill value."""
     folders = {os.path.dirname(s.instance.path) for s in stack.slices}
     root = absolute_path(next(iter(folders)) or ".") if len(folders) == 1 else ""
     window = None if stack.window is None else (*stack.window, stack.geometry.shape[2])
-    sources = tuple(frame_source(s, root, window) for s in stack.slices)
-    wanted = _asked_dtype(dtype) if dtype else value_dtype(stack.slices)
+    sources = tuple(frame_source(s, root, window, mask_padding=mask_padding) for s in stack.slices)
+    wanted = _asked_dtype(dtype) if dtype else value_dtype(stack.slices, stored=stack.values == "stored")
     fill_value = stack.fill if fill_value is None else fill_value
-    if (-1 in stack.places or stack.padded) and fill_value is None:
+    absent = stack.places.count(-1)
+    why = f"{absent} absent images" if absent or stack.padded else "frames that cannot be read"
+    if (absent or stack.padded or on_error == "fill") and fill_value is None:
         fill_value = np.nan
-        wanted = wanted if dtype or wanted.kind == "f" else np.dtype("float64" if wanted.itemsize > 2 else "float32")
-        if wanted.kind != "f":
-            raise PixelRangeError(
-                f"dtype={dtype!r} cannot hold NaN for {stack.places.count(-1)} absent images. "
-                "Give fill_value=, or a float."
-            )
+        wanted = _with_nan(wanted, dtype, f"{why}. Give fill_value=, or a float")
+    if mask_padding and not stack.is_colour:
+        wanted = _with_nan(wanted, dtype, "padding. Give a float, or open without mask_padding")
+    if any(s.scale.limits for s in sources):
+        wanted = _with_nan(wanted, dtype, "stored numbers that the mapping does not reach. Give a float")
     if fill_value is not None and wanted.kind in "iu" and not _holds(wanted, fill_value):
         raise PixelRangeError(
             f'fill_value={fill_value:g} does not fit into {wanted}. Give another, or dtype="float32".'
         )
-    return FrameTable(root, sources, wanted.name, 0.0 if fill_value is None else float(fill_value))
+    fill = 0.0 if fill_value is None else float(fill_value)
+    return FrameTable(root, sources, wanted.name, fill, 3 if stack.is_colour else 1, on_error == "fill")
+
+
+def _with_nan(wanted: np.dtype[Any], dtype: str | None, of: str) -> np.dtype[Any]:
+    """Return a type that holds NaN beside every value; raise if another was asked for."""
+    if wanted.kind == "f":
+        return wanted
+    if dtype:
+        raise PixelRangeError(f"dtype={dtype!r} cannot hold NaN for {of}.")
+    return np.dtype("float64" if wanted.itemsize > 2 else "float32")
 
 
 def _rules(tolerances: Any, dims: Any, duplicates: str) -> Rules:
@@ -303,4 +366,6 @@ def _holds(dtype: np.dtype[Any], value: float) -> bool:
 def _token(stack: Stack, table: FrameTable) -> str:
     """Return a name for these very bytes: other files, or changed ones, have another."""
     files = [(i.path, i.uid, i.size, i.modified, i.content) for i in (s.instance for s in stack.slices)]
-    return str(tokenize(files, table.dtype, table.fill_value, stack.shape, stack.places, stack.window))
+    scales = {s.scale for s in table.sources}
+    how = table.dtype, table.fill_value, table.fill_unreadable, stack.values, sorted(map(repr, scales))
+    return str(tokenize(files, how, stack.shape, stack.places, stack.window))

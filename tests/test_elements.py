@@ -218,11 +218,6 @@ def test_what_the_pixel_format_leaves_out_has_the_plain_value(keyword, field, de
     assert getattr(instance(**{keyword: None}).pixels, field) == default
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_modality_lut_is_noticed(there):
-    assert instance(ModalityLUTSequence=b"" if there else None).pixels.has_modality_lut is there
-
-
 def test_equal_formats_are_one_object():
     assert instance(InstanceNumber=1).pixels is instance(InstanceNumber=2).pixels
 

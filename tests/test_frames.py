@@ -26,7 +26,9 @@ from pydicom.uid import (
 
 from lazyvol import scan_headers
 from lazyvol.errors import PixelRangeError, PixelReadError
-from lazyvol.frames import FrameSource, FrameTable, read_frames
+from lazyvol.frames import read_frames
+from lazyvol.rescale import Scale
+from lazyvol.sources import FrameSource, FrameTable
 
 STORED = ["uint8", "int8", "uint16", "int16", "uint32", "int32"]
 
@@ -60,7 +62,10 @@ def table_of(path, dtype):
     paths = path if isinstance(path, list) else [path]
     instances = [i for p in paths for i in scan_headers(p).instances]
     sources = tuple(
-        FrameSource(i.path, f.index, len(i.frames), f.offset, f.length, i.pixels, f.slope, f.intercept)
+        FrameSource(
+            *(i.path, f.index, len(i.frames), f.offset, f.length, i.pixels, Scale(f.slope, f.intercept)),
+            inflated_from=i.inflated_from,
+        )
         for i in instances
         for f in i.frames
     )
@@ -411,7 +416,7 @@ def test_names_of_a_table_are_relative_to_its_root(tmp_path, rng):
     moved.mkdir()
     shutil.move(tmp_path / "a.dcm", moved / "a.dcm")
     source = table_of(moved / "a.dcm", "int16").sources[0]
-    there = FrameSource("a.dcm", 0, 1, source.offset, source.length, source.pixels, 1.0, 0.0)
+    there = FrameSource("a.dcm", 0, 1, source.offset, source.length, source.pixels)
     table = FrameTable(str(moved), (there,), "int16")
     np.testing.assert_array_equal(read_frames(table, [0], np.arange(5), np.arange(6)), stored)
 

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import fsspec
@@ -34,7 +35,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
-from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
+import lazyvol as lv
+from lazyvol.errors import DicomReadError, NoImagesError, PixelReadError, SourceNotFoundError
 from lazyvol.scan import read_header, scan_headers
 
 PIXELS = np.arange(1000, 1020, dtype="<u2")
@@ -91,9 +93,12 @@ def test_values_are_read_in_every_encoding(tmp_path, syntax):
     assert (first.position, first.pixel_spacing, first.intercept) == ((1.5, -2.5, 3.0), (0.8, 0.6), -1024.0)
 
 
-def test_pixels_of_a_deflated_file_have_no_offset(tmp_path):
-    first = only(scan_headers(write(tmp_path / "a", image(), syntax=DEFLATED))).frames[0]
-    assert (first.offset, first.length) == (None, None)
+def test_pixels_of_a_deflated_file_lie_in_what_it_inflates_to(tmp_path):
+    path = write(tmp_path / "a", image(), syntax=DEFLATED)
+    found = only(scan_headers(path))
+    inflated = zlib.decompress(Path(path).read_bytes()[found.inflated_from :], -15)
+    stored = np.frombuffer(inflated[found.frames[0].offset :][: found.frames[0].length], "<u2")
+    np.testing.assert_array_equal(stored, PIXELS)
 
 
 def test_compressed_pixels_begin_at_their_element(tmp_path):
@@ -297,11 +302,23 @@ def test_a_file_cut_off_anywhere_in_its_header_is_skipped(tmp_path, syntax, prea
     assert all(reasons(scan))
 
 
-def test_a_deflated_file_cut_off_anywhere_is_skipped(tmp_path):
-    content = file_bytes(image(), syntax=DEFLATED)
-    scan = pieces(tmp_path / "cut", content, range(len(content) - 1))  # the last byte may be padding
+def test_a_deflated_file_cut_off_in_its_header_is_skipped(tmp_path):
+    made = image()
+    made.add_new(
+        0x00091001, "OB", np.random.default_rng(0).bytes(4000)
+    )  # does not deflate, so it ends far into the file
+    content = file_bytes(made, syntax=DEFLATED)
+    scan = pieces(tmp_path / "cut", content, range(0, 4000, 50))
     assert not scan.instances
     assert all(reasons(scan))
+
+
+def test_a_deflated_file_cut_off_in_its_pixels_is_an_error_when_they_are_read(tmp_path):
+    content = file_bytes(image(), syntax=DEFLATED)
+    path = tmp_path / "cut"
+    path.write_bytes(content[:-8])
+    with pytest.raises(PixelReadError, match=r"cut is cut short: frame 1 "):
+        lv.open_volume(path).compute()
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=SYNTAXES)

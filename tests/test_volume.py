@@ -734,7 +734,7 @@ def test_no_error_holds_more_than_the_path(tmp_path, name):
 @pytest.mark.parametrize(
     "change",
     [
-        {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0, "Columns": 1},
+        {"PhotometricInterpretation": "HSV", "SamplesPerPixel": 3, "PlanarConfiguration": 0, "Columns": 1},
         {"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]},
     ],
     ids=["colour", "mosaic"],

@@ -1,0 +1,153 @@
+"""Compressed frames: decoded whole, through pydicom, as stored numbers; and colours as red, green and blue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.encaps import get_frame
+from pydicom.pixels.processing import convert_color_space
+
+from lazyvol.codecs import ENCAPSULATED_PLAIN, decoder_of, plugin_of
+from lazyvol.errors import PixelReadError
+from lazyvol.files import byte_reader, open_file
+from lazyvol.records import PixelFormat
+from lazyvol.rescale import only_stored_bits, stored_dtype
+from lazyvol.sources import FrameSource
+
+__all__ = ["decode_frame", "red_green_blue"]
+
+Pixels = npt.NDArray[Any]
+
+_NO_TABLE = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
+"""An empty basic offset table (DICOM PS3.5 A.4)."""
+_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+"""The end of a pixel element (DICOM PS3.5 A.4)."""
+_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
+"""Transfer syntaxes whose numbers may lie beside what was written, and so beyond BitsStored."""
+_KEEP_HIGH_BIT = frozenset({ENCAPSULATED_PLAIN, "1.2.840.10008.1.2.5"})
+"""Transfer syntaxes that keep words as they are, unused bits included; codecs have the value alone."""
+_TO_RGB = np.array([[1, 0, 1.402], [1, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587], [1, 1.772, 0]])
+"""From Y, B and R without offset to red, green and blue (DICOM PS3.3 C.7.6.3.1.2)."""
+
+
+def decode_frame(source: FrameSource, path: str) -> Pixels:
+    """Return one frame that is no plain rows in its file, sign extended and without unused bits.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (rows, columns), or (rows, columns, 3) of colour, which is red, green and blue.
+    """
+    pixels = source.pixels
+    if pixels.transfer_syntax_uid == ENCAPSULATED_PLAIN:
+        return red_green_blue(_plain_items(source, path), pixels.photometric_interpretation)
+    decoder, plugin = decoder_of(pixels.transfer_syntax_uid), plugin_of(pixels.transfer_syntax_uid)
+    stream, count, index = _stream(source, path)
+    options = _options(pixels, count)
+    try:
+        values, found = decoder.as_array(stream, index=index, raw=True, decoding_plugin=plugin, **options)
+    finally:
+        if hasattr(stream, "close"):
+            stream.close()
+    return red_green_blue(_within_bits(values, pixels), str(found["photometric_interpretation"]))
+
+
+def _options(pixels: PixelFormat, count: int) -> dict[str, Any]:
+    """Return what pydicom asks about the frames of a file."""
+    options: dict[str, Any] = {
+        "rows": pixels.rows,
+        "columns": pixels.columns,
+        "samples_per_pixel": pixels.samples_per_pixel,
+        "photometric_interpretation": pixels.photometric_interpretation,
+        "pixel_representation": pixels.pixel_representation,
+        "bits_allocated": pixels.bits_allocated,
+        "bits_stored": pixels.bits_stored,
+        "number_of_frames": count,
+        "planar_configuration": pixels.planar_configuration,
+        "pixel_keyword": pixels.element,
+        "pixel_vr": pixels.vr,
+    }
+    return options if pixels.is_plain else options | {"correct_unused_bits": False}
+
+
+def _stream(source: FrameSource, path: str) -> tuple[Any, int, int]:
+    """Return where pydicom finds the frame: an open file or bytes, how many frames they hold, and which it is."""
+    if source.length is not None:
+        return _items(source, path), 1, 0
+    file = open_file(source.file(path))
+    file.seek(source.offset or 0)
+    return file, source.count, source.index
+
+
+def _items(source: FrameSource, path: str) -> bytes:
+    """Return the fragments of one frame as a pixel element of its own, with an empty offset table."""
+    assert source.offset is not None
+    assert source.length is not None
+    if not source.length:
+        raise PixelReadError(
+            f"{path} is cut short: it does not hold frame {source.index + 1}. Copy the file again, or leave it out."
+        )
+    items = np.empty(source.length, np.uint8)
+    with byte_reader(source.file(path)) as read_into:
+        if read_into(memoryview(items.data), source.offset) < source.length:
+            raise source.short(path)
+    encapsulated = _NO_TABLE + items.tobytes()
+    # without an end, pydicom takes what is as long as a frame for an uncompressed one, and warns
+    return encapsulated + _END
+
+
+def _plain_items(source: FrameSource, path: str) -> Pixels:
+    """Return an uncompressed frame out of its items."""
+    stream, count, index = _stream(source, path)
+    try:
+        raw = get_frame(stream, index, number_of_frames=count)
+    finally:
+        if hasattr(stream, "close"):
+            stream.close()
+    pixels = source.pixels
+    if len(raw) < pixels.frame_bytes:
+        raise PixelReadError(
+            f"{source.where(path)} has {len(raw)} of {pixels.frame_bytes} bytes. Copy the file again, or leave it out."
+        )
+    samples = pixels.samples_per_pixel
+    if pixels.bits_allocated == 1:
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
+        return np.asarray(bits[: pixels.frame_bits].reshape(pixels.rows, pixels.columns))
+    words = np.frombuffer(raw[: pixels.frame_bytes], stored_dtype(pixels)).copy()
+    words = only_stored_bits(words, pixels)
+    if samples == 1:
+        return words.reshape(pixels.rows, pixels.columns)
+    if pixels.planar_configuration == 0:
+        return words.reshape(pixels.rows, pixels.columns, samples)
+    return np.moveaxis(words.reshape(samples, pixels.rows, pixels.columns), 0, -1)
+
+
+def _within_bits(values: Pixels, pixels: PixelFormat) -> Pixels:
+    """Return decoded numbers as BitsStored has them: what is lossy is clipped, else unused bits are dropped."""
+    if values.dtype.kind == "f":
+        return values
+    writeable = values if values.flags.writeable else values.copy()
+    syntax, bits = pixels.transfer_syntax_uid, pixels.bits_stored
+    if syntax in _KEEP_HIGH_BIT or pixels.is_plain:
+        return only_stored_bits(writeable, pixels)
+    if syntax not in _LOSSY:
+        return only_stored_bits(writeable, pixels, high_bit=bits - 1)
+    if pixels.pixel_representation == 0:
+        return np.minimum(writeable, 2**bits - 1, out=writeable) if bits < pixels.bits_allocated else writeable
+    half = 2 ** (bits - 1)
+    unextended = writeable >= half + half // 2  # two's complement of fewer bits than the stream has
+    writeable[unextended] -= 2 * half if bits < pixels.bits_allocated else 0
+    return np.clip(writeable, -half, half - 1, out=writeable)
+
+
+def red_green_blue(samples: Pixels, photometric: str) -> Pixels:
+    """Return colour samples as red, green and blue (DICOM PS3.3 C.7.6.3.1.2); others as they are."""
+    if samples.ndim < 3 or photometric not in {"YBR_FULL", "YBR_FULL_422"}:
+        return samples
+    if samples.dtype == np.uint8:
+        return np.asarray(convert_color_space(samples, "YBR_FULL", "RGB"))
+    most = np.iinfo(samples.dtype).max
+    rgb = (samples - np.array([0.0, most // 2 + 1, most // 2 + 1])) @ _TO_RGB.T
+    return np.asarray(np.clip(np.rint(rgb), 0, most), dtype=samples.dtype)
