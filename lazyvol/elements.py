@@ -15,7 +15,9 @@ from lazyvol.functional import frames_of_groups
 from lazyvol.keywords import KEYWORDS, PARAMETRIC_MAP
 from lazyvol.mosaics import frames_of_mosaic, is_mosaic
 from lazyvol.records import Frame, FrameSet, Instance, PixelFormat, Segment, Value
+from lazyvol.tracer import uptake_of
 from lazyvol.typed import HeaderError, Reader, kept_values
+from lazyvol.uptake import Uptake
 from lazyvol.vectors import Place, frames_of_vectors
 
 __all__ = ["Elements", "instance_from_elements"]
@@ -78,6 +80,12 @@ class Elements:
     segments: tuple[Segment, ...] = ()
     """What a segmentation holds."""
 
+    tracers: Sequence[Item] = ()
+    """Raw values of each item of RadiopharmaceuticalInformationSequence."""
+
+    makers_uptake: Item = field(default_factory=dict)
+    """Raw values of the makers' elements on uptake values."""
+
 
 def instance_from_elements(elements: Elements, *, path: str, size: int) -> Instance:
     """Return the Instance that a header describes.
@@ -127,7 +135,17 @@ def instance_from_elements(elements: Elements, *, path: str, size: int) -> Insta
         convention=described.convention,
         notes=notes,
         refusal=described.refusal or _scale_refusal(reader),
+        uptake=_uptake(elements, known),
     )
+
+
+def _uptake(elements: Elements, known: Item) -> Uptake | None:
+    """Return what a PET header says of dose and body; None for other images."""
+    if known.get("Modality", b"").strip(b" \0") != b"PT":
+        return None
+    values = {**(elements.shared_group or {}), **known}
+    little = elements.little_endian
+    return uptake_of(values, little_endian=little, tracers=elements.tracers, private=elements.makers_uptake)
 
 
 @lru_cache(maxsize=256)

@@ -19,6 +19,7 @@ __all__ = [
     "STORED",
     "TAGS",
     "UNITS",
+    "UPTAKE",
     "VECTORS",
     "WANTED",
     "WORDS",
@@ -216,7 +217,26 @@ OTHERS = {
     "StudyInstanceUID": 0x0020000D,
     "VolumeFrameOfReferenceUID": 0x00209312,
 }
-TAGS = NUMBERS | WORDS | STORED | VECTORS | OTHERS
+UPTAKE = {
+    "AttenuationCorrected": 0x00189759,
+    "CorrectedImage": 0x00280051,
+    "DecayCorrected": 0x00189758,
+    "DecayCorrectionDateTime": 0x00189701,
+    "PatientSex": 0x00100040,
+    "PatientSize": 0x00101020,
+    "PatientWeight": 0x00101030,
+    "RadionuclideHalfLife": 0x00181075,
+    "RadionuclideTotalDose": 0x00181074,
+    "RadiopharmaceuticalStartDateTime": 0x00181078,
+    "RadiopharmaceuticalStartTime": 0x00181072,
+    "SUVType": 0x00541006,
+    "SeriesDate": 0x00080021,
+    "SeriesTime": 0x00080031,
+    "TimezoneOffsetFromUTC": 0x00080201,
+}
+"""What uptake values are computed from; only `uptake.Uptake` comes of it, without dates and sex."""
+
+TAGS = NUMBERS | WORDS | STORED | VECTORS | OTHERS | UPTAKE
 KEYWORDS = {tag: keyword for keyword, tag in TAGS.items()}
 """Keyword of each of these tags."""
 WANTED = frozenset(TAGS.values())

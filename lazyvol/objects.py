@@ -20,6 +20,11 @@ _SIEMENS = ((0x0019, "SIEMENS MR HEADER", 0x0A, "NumberOfImagesInMosaic"),)
 _CSA = (0x0029, "SIEMENS CSA HEADER", 0x10, "CSAImageHeaderInfo")
 _UIH = (0x0065, "Image Private Header", 0x50, "NumberOfSlicesInVolume")
 _UIH_TILES = (0x0065, "Image Private Header", 0x51)
+_GE_SCAN = (0x0009, "GEMS_PETD_01", 0x0D, "GEScanDateTime")
+_SIEMENS_DECAY = (0x0071, "SIEMENS MED PT", 0x22, "SiemensDecayCorrectionDateTime")
+_PHILIPS_SUV = (0x7053, "Philips PET Private Group", 0x00, "PhilipsSUVScaleFactor")
+_PHILIPS_ACTIVITY = (0x7053, "Philips PET Private Group", 0x09, "PhilipsActivityScaleFactor")
+_TRACERS, _MODALITY = 0x00540016, 0x00080060
 _SEGMENTS, _DIMENSIONS, _DETECTORS, _IMAGE_TYPE = 0x00620002, 0x00209222, 0x00540022, 0x00080008
 
 
@@ -35,7 +40,22 @@ def nested_values(dataset: Dataset) -> dict[str, Any]:
     image_type = getattr(dataset.get_item(_IMAGE_TYPE), "value", b"") if _IMAGE_TYPE in dataset else b""
     if isinstance(image_type, bytes) and (b"MOSAIC" in image_type or b"VFRAME" in image_type):
         found |= _of_mosaic(dataset)
+    modality = getattr(dataset.get_item(_MODALITY), "value", b"") if _MODALITY in dataset else b""
+    if isinstance(modality, bytes) and modality.strip(b" \0") == b"PT":
+        found |= _of_pet(dataset)
     return found
+
+
+def _of_pet(dataset: Dataset) -> dict[str, Any]:
+    """Return the elements on dose and scale that are nested or the makers' own."""
+    private = {}
+    for group, creator, element, name in (_GE_SCAN, _SIEMENS_DECAY, _PHILIPS_SUV, _PHILIPS_ACTIVITY):
+        value = _private(dataset, group, creator, element)
+        if value is not None:
+            private[name] = value if isinstance(value, bytes) else _text(value)
+    items = dataset[_TRACERS].value if _TRACERS in dataset else ()
+    tracers = tuple(_raw(i) | {"Radionuclide": _meaning(i, "RadionuclideCodeSequence").encode()} for i in items)
+    return {"tracers": tracers, "makers_uptake": private}
 
 
 def _of_mosaic(dataset: Dataset) -> dict[str, Any]:

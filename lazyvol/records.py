@@ -7,6 +7,10 @@ coordinates (LPS: x grows to the left, y to the back, z to the head).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lazyvol.uptake import Uptake
 
 __all__ = ["NATIVE", "Frame", "FrameSet", "Instance", "PixelFormat", "Segment", "Skipped", "Slice", "Value", "Vector"]
 
@@ -242,6 +246,9 @@ class Instance:
 
     refusal: str = ""
     """Why its frames cannot be placed; empty if they can."""
+
+    uptake: Uptake | None = field(default=None, repr=False)
+    """What a PET header says of dose and body; None for other images."""
 
     @property
     def rows(self) -> int:

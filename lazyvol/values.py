@@ -8,10 +8,9 @@ import numpy as np
 
 from lazyvol.keywords import HIDDEN, INDEX, PARAMETRIC_MAP
 from lazyvol.records import PixelFormat, Slice, Value
+from lazyvol.uptake import PET_UNITS
 
 __all__ = ["quantity", "shared_values", "value_dtype"]
-
-_PET_UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCPS": "counts/s", "CPS": "counts/s"}
 
 
 def shared_values(parts: Sequence[Slice]) -> tuple[dict[str, Value], dict[str, tuple[Value | None, ...]]]:
@@ -76,7 +75,7 @@ def quantity(parts: Sequence[Slice], shared: Mapping[str, Value]) -> dict[str, s
     elif modality == "PT":
         units = str(shared.get("Units", ""))
         name = "activity concentration" if units == "BQML" else "PET value"
-        units = _PET_UNITS.get(units, units)
+        units = PET_UNITS.get(units, units)
     else:
         name = "MR signal" if modality == "MR" else "pixel value"
     return {"long_name": name} | ({"units": units} if units else {})
