@@ -16,6 +16,7 @@ __all__ = [
     "KEYWORDS",
     "NUMBERS",
     "PARAMETRIC_MAP",
+    "PET_UNITS",
     "STORED",
     "TAGS",
     "UNITS",
@@ -139,6 +140,29 @@ UNITS = {
     "XRayTubeCurrent": "mA",
 }
 """Units of kept numbers, by keyword (DICOM PS3.3)."""
+
+PET_UNITS = {
+    "1CM": "1/cm",
+    "BQML": "Bq/ml",
+    "CM2": "cm2",
+    "CM2ML": "cm2/ml",
+    "CNTS": "counts",
+    "CPS": "counts/s",
+    "GML": "g/ml",
+    "MGMINML": "mg/min/ml",
+    "MLG": "ml/g",
+    "MLMING": "ml/min/g",
+    "MLMINML": "ml/min/ml",
+    "MLML": "ml/ml",
+    "NONE": "",
+    "PCNT": "%",
+    "PROPCNTS": "proportional to counts",
+    "PROPCPS": "proportional to counts/s",
+    "STDDEV": "standard deviations",
+    "UMOLMINML": "umol/min/ml",
+    "UMOLML": "umol/ml",
+}
+"""What the defined terms of Units (0054,1001) mean (PS3.3 C.8.9.1.1.3)."""
 
 WORDS = {
     "BodyPartExamined": 0x00180015,

@@ -11,7 +11,8 @@ import xarray as xr
 from lazyvol.chunks import chunked
 from lazyvol.convention import require_volume
 from lazyvol.errors import OptionError, SuvError
-from lazyvol.uptake import KINDS, PET_UNITS, Kind
+from lazyvol.keywords import PET_UNITS
+from lazyvol.uptake import KINDS, Kind
 
 __all__ = ["to_suv"]
 
@@ -36,7 +37,7 @@ def to_suv(volume: xr.DataArray, kind: Kind = "bw") -> xr.DataArray:
     kind
         The body is: ``"bw"`` the weight; ``"lbm"`` the lean body mass by James with the multiplier 120 for
         men, 1.10 W - 120 (W / H)^2, and for women 1.07 W - 148 (W / H)^2, W in kg and H in cm (SUVType LBM;
-        LBMJAMES128 has 128 and is 2 to 4 % less for men); ``"bsa"`` the surface by Du Bois,
+        LBMJAMES128 has 128, some 2 to 4 % less for men); ``"bsa"`` the surface by Du Bois,
         0.007184 W^0.425 H^0.725 m2.
 
     Returns
@@ -70,7 +71,7 @@ def to_suv(volume: xr.DataArray, kind: Kind = "bw") -> xr.DataArray:
     ('SUVbw', 'g/ml', dtype('float32'))
     """
     require_volume(volume)
-    if not isinstance(kind, str) or kind not in KINDS:
+    if kind not in tuple(KINDS):
         raise OptionError(f"kind={kind!r} can be {', '.join(map(repr, KINDS))}.")
     _require_pet(volume)
     factor = _factor(volume, kind)
@@ -88,7 +89,8 @@ def to_suv(volume: xr.DataArray, kind: Kind = "bw") -> xr.DataArray:
 
 def _scaled(values: npt.NDArray[Any], factor: float) -> npt.NDArray[np.float32]:
     """Return values times a factor, rounded once."""
-    return np.multiply(values, factor, dtype=np.float64).astype(np.float32)
+    scaled: npt.NDArray[np.float32] = np.multiply(values, factor, dtype=np.float64).astype(np.float32)
+    return scaled
 
 
 def _attrs(volume: xr.DataArray, kind: Kind) -> dict[str, Any]:
@@ -101,7 +103,7 @@ def _require_pet(volume: xr.DataArray) -> None:
     """Raise unless the values are those of a PET series in the units of its header."""
     name, modality = volume.attrs.get("long_name", ""), volume.attrs.get("Modality", "unknown")
     if name in _NAMES:
-        raise SuvError(f"the volume is {name} in {KINDS[_NAMES[name]]} already. Take the one that it was made of.")  # type: ignore[index]
+        raise SuvError(f"the volume is {name} in {KINDS[_NAMES[name]]} already. Take the one that it was made of.")
     if modality != "PT":
         raise SuvError(f"only PET has uptake values, and the Modality of this volume is {modality}, not PT.")
     said, units = volume.attrs.get("Units", ""), volume.attrs.get("units", "")

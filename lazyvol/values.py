@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lazyvol.keywords import HIDDEN, INDEX, PARAMETRIC_MAP
+from lazyvol.keywords import HIDDEN, INDEX, PARAMETRIC_MAP, PET_UNITS
 from lazyvol.records import PixelFormat, Slice, Value
-from lazyvol.uptake import PET_UNITS
 
 __all__ = ["quantity", "shared_values", "value_dtype"]
 
