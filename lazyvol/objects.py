@@ -9,6 +9,7 @@ from typing import Any
 
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from lazyvol.keywords import KEYWORDS
 from lazyvol.nested import CutShortError, Encoding, item_at
@@ -24,7 +25,7 @@ _GE_SCAN = (0x0009, "GEMS_PETD_01", 0x0D, "GEScanDateTime")
 _SIEMENS_DECAY = (0x0071, "SIEMENS MED PT", 0x22, "SiemensDecayCorrectionDateTime")
 _PHILIPS_SUV = (0x7053, "Philips PET Private Group", 0x00, "PhilipsSUVScaleFactor")
 _PHILIPS_ACTIVITY = (0x7053, "Philips PET Private Group", 0x09, "PhilipsActivityScaleFactor")
-_TRACERS, _MODALITY = 0x00540016, 0x00080060
+_TRACERS, _NUCLIDE, _CODE_MEANING, _MODALITY = 0x00540016, 0x00540300, 0x00080104, 0x00080060
 _SEGMENTS, _DIMENSIONS, _DETECTORS, _IMAGE_TYPE = 0x00620002, 0x00209222, 0x00540022, 0x00080008
 
 
@@ -50,12 +51,25 @@ def _of_pet(dataset: Dataset) -> dict[str, Any]:
     """Return the elements on dose and scale that are nested or the makers' own."""
     private = {}
     for group, creator, element, name in (_GE_SCAN, _SIEMENS_DECAY, _PHILIPS_SUV, _PHILIPS_ACTIVITY):
-        value = _private(dataset, group, creator, element)
-        if value is not None:
-            private[name] = value if isinstance(value, bytes) else _text(value)
-    items = dataset[_TRACERS].value if _TRACERS in dataset else ()
-    tracers = tuple(_raw(i) | {"Radionuclide": _meaning(i, "RadionuclideCodeSequence").encode()} for i in items)
-    return {"tracers": tracers, "makers_uptake": private}
+        try:
+            private[name] = _bytes(dataset, dataset.private_block(group, creator).get_tag(element))
+        except KeyError:
+            continue
+    items = dataset[_TRACERS].value if _TRACERS in dataset else None
+    return {"tracers": tuple(map(_tracer, items)) if isinstance(items, Sequence) else (), "makers_uptake": private}
+
+
+def _tracer(item: Dataset) -> dict[str, bytes]:
+    """Return the undecoded values of a tracer, and what its nuclide is called."""
+    codes = item[_NUCLIDE].value if _NUCLIDE in item else None
+    named = [_bytes(code, _CODE_MEANING) for code in codes] if isinstance(codes, Sequence) else []
+    return _raw(item) | {"Radionuclide": named[0] if named else b""}
+
+
+def _bytes(dataset: Dataset, tag: int) -> bytes:
+    """Return the undecoded value of an element; none if it is absent."""
+    value = getattr(dataset.get_item(tag), "value", None) if tag in dataset else None
+    return value if isinstance(value, bytes) else b"" if value is None else _text(value)
 
 
 def _of_mosaic(dataset: Dataset) -> dict[str, Any]:

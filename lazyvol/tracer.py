@@ -87,8 +87,8 @@ def uptake_of(values: Item, *, little_endian: bool, tracers: Sequence[Item], pri
         weight=weight,
         size=size,
         lean=_lean(weight, size, reader.text("PatientSex")),
-        suv_scale=maker.number("PhilipsSUVScaleFactor"),
-        activity_scale=maker.number("PhilipsActivityScaleFactor"),
+        suv_scale=_positive(maker.number("PhilipsSUVScaleFactor")),
+        activity_scale=_positive(maker.number("PhilipsActivityScaleFactor")),
         **_times(reader, item, maker),
     )
 
@@ -111,6 +111,10 @@ def _nuclide(meaning: str) -> str:
     words = re.findall(r"[A-Za-z]+", meaning)
     names = {_ELEMENTS.get(w.lower(), w.capitalize()) for w in words}
     return next((n for n in HALF_LIVES if mass and n in {mass[1] + name for name in names}), "")
+
+
+def _positive(number: float | None) -> float | None:
+    return number if number is not None and number > 0 else None
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -218,8 +218,8 @@ def suv_factor(uptakes: Sequence[Uptake], kind: Kind) -> Factor:
 
 
 def _is_by_dose(uptake: Uptake) -> bool:
-    """Whether the values are activity, or become it, so that the dose is needed."""
-    return uptake.units == "BQML" or (uptake.units == "CNTS" and not uptake.suv_scale and bool(uptake.activity_scale))
+    """Whether the values are activity, become it, or may be it, so that the dose is needed."""
+    return uptake.units in {"", "BQML"} or (uptake.units == "CNTS" and not uptake.suv_scale)
 
 
 def _held(uptake: Uptake) -> Kind:
