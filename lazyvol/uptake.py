@@ -44,6 +44,8 @@ _LONG_LIVED = 43200.0
 _LEAST_LEAN = 0.3
 """Below this fraction of the weight the formula of lean body mass has broken down, as it does in obesity."""
 _SAME_CLOCK = 60.0
+_SAME_START = 1.0
+"""Series and first acquisition may begin at one time by two clocks that differ by so much, s."""
 _SUV_TYPES = frozenset({"BSA", "BW", "IBW", "LBM", "LBMJAMES128", "LBMJANMA"})
 _HELD: Final[dict[tuple[str, str], Kind]] = {
     ("GML", ""): "bw",
@@ -289,7 +291,9 @@ def _body(uptake: Uptake, kind: Kind) -> float:
 def _dose_problems(uptakes: Sequence[Uptake]) -> list[str]:
     """Name what hinders to say how much of the dose was left."""
     first = uptakes[0]
-    if first.tracers != 1:
+    if not first.tracers:
+        return ["RadiopharmaceuticalInformationSequence is absent from the top level of the header; expected 1 item"]
+    if first.tracers > 1:
         return [f"RadiopharmaceuticalInformationSequence has {first.tracers} items; expected 1"]
     mega = " (is it in MBq?)" * (0 < (first.dose or 0) < 1e5)
     problems = _outside("RadionuclideTotalDose", first.dose, _DOSES, "Bq", mega)
@@ -357,7 +361,7 @@ def _scan_times(uptakes: Sequence[Uptake]) -> list[float]:
     if first.reference is not None:
         return [first.reference]
     acquired = [u.acquired for u in uptakes if u.acquired is not None]
-    if first.series is not None and len(acquired) == len(uptakes) and first.series <= min(acquired):
+    if first.series is not None and len(acquired) == len(uptakes) and first.series <= min(acquired) + _SAME_START:
         return [first.series]
     if first.makers_scan is not None:
         return [first.makers_scan]

@@ -205,6 +205,7 @@ SCANS = {
         {"DecayCorrection": None, "DecayCorrectionDateTime": "20240310093000"}, 1800
     ),
     "the series where it is not late": ({"SeriesTime": "095000"}, 3000),
+    "the series where another clock puts it a moment after": ({"AcquisitionTime": "095959.999985"}, 3600),
     "an estimate where the series is late": (LATE | FRAMES, estimate(3600, 150, 300)),
 }  # fmt: skip
 
@@ -404,10 +405,13 @@ def test_lean_mass_of_the_very_obese_is_refused():
     assert "give a lean body mass of -34.5 kg; expected at least 30%" in said
 
 
-@pytest.mark.parametrize("count", [0, 2])
+TRACERS = {0: "is absent from the top level of the header; expected 1 item", 2: "has 2 items; expected 1"}
+
+
+@pytest.mark.parametrize("count", TRACERS)
 def test_another_number_of_tracers_is_named(count):
     (said,) = factor_of(pet(tracers=count)).problems
-    assert said == f"RadiopharmaceuticalInformationSequence has {count} items; expected 1"
+    assert said == f"RadiopharmaceuticalInformationSequence {TRACERS[count]}"
 
 
 def test_all_that_is_absent_is_named_at_once():
@@ -545,6 +549,12 @@ def test_a_volume_in_memory_stays_there(opened):
     suv = lv.to_suv(volume)
     assert isinstance(suv.variable._data, np.ndarray)
     np.testing.assert_array_equal(suv.values, lv.to_suv(opened(pet())).values)
+
+
+def test_values_are_rounded_once(opened):
+    volume = opened(pet())
+    exact = volume.values.astype("float64") * volume.attrs["suv_bw_factor"]
+    np.testing.assert_array_equal(lv.to_suv(volume).values, exact.astype("float32"))
 
 
 def test_part_of_a_volume_is_converted_like_the_whole(opened):
@@ -703,6 +713,14 @@ def test_an_enhanced_file_has_its_dose_on_top(tmp_path, corrected):
     (tmp_path / "pet.dcm").write_bytes(encode(enhanced(images, **more)))
     volume = lv.open_volume(tmp_path / "pet.dcm")
     assert volume.attrs["suv_bw_factor"] == pytest.approx(BY_HAND["bw"], rel=1e-12)
+
+
+def test_a_converted_file_has_its_units_in_the_shared_group(tmp_path):
+    from test_enhanced import legacy
+
+    path = tmp_path / "pet.dcm"
+    legacy(pet(Units="GML", SUVType="LBM"), "1.2.3.5.9").save_as(path)
+    assert lv.open_volume(path).attrs["suv_lbm_factor"] == 1.0
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"])
