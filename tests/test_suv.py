@@ -739,7 +739,17 @@ def test_a_number_that_is_none_is_absent_and_no_finding(opened):
     assert lv.findings_of(volume) == ()
 
 
-@pytest.mark.parametrize(("term", "units"), [(t, u) for t, u in PET_UNITS.items() if u])
+UNITS = """CNTS counts, CM2 cm2, CM2ML cm2/ml, PCNT %, CPS counts/s, BQML Bq/ml, MGMINML mg/min/ml, UMOLMINML umol/min/ml,
+MLMING ml/min/g, MLG ml/g, 1CM 1/cm, UMOLML umol/ml, PROPCNTS proportional to counts, PROPCPS proportional to counts/s,
+MLMINML ml/min/ml, MLML ml/ml, GML g/ml, STDDEV standard deviations"""
+"""Defined terms of PS3.3 C.8.9.1.1.3 but NONE, with their units."""
+
+
+def test_all_units_of_pet_are_there():
+    assert {*PET_UNITS} == {part.split()[0] for part in UNITS.split(",")} | {"NONE"}
+
+
+@pytest.mark.parametrize(("term", "units"), [part.split(maxsplit=1) for part in UNITS.split(",")])
 def test_the_units_of_pet_are_those_of_the_standard(opened, term, units):
     assert opened(pet(1, Units=term)).attrs["units"] == units
 
