@@ -739,7 +739,8 @@ def test_a_number_that_is_none_is_absent_and_no_finding(opened):
     assert lv.findings_of(volume) == ()
 
 
-UNITS = """CNTS counts, CM2 cm2, CM2ML cm2/ml, PCNT %, CPS counts/s, BQML Bq/ml, MGMINML mg/min/ml, UMOLMINML umol/min/ml,
+UNITS = """CNTS counts, CM2 cm2, CM2ML cm2/ml, PCNT %, CPS counts/s, BQML Bq/ml, MGMINML mg/min/ml,
+UMOLMINML umol/min/ml,
 MLMING ml/min/g, MLG ml/g, 1CM 1/cm, UMOLML umol/ml, PROPCNTS proportional to counts, PROPCPS proportional to counts/s,
 MLMINML ml/min/ml, MLML ml/ml, GML g/ml, STDDEV standard deviations"""
 """Defined terms of PS3.3 C.8.9.1.1.3 but NONE, with their units."""
