@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lazyvol.series import Series, group_series
     from lazyvol.stacks import Stack
     from lazyvol.store import open_zarr, save_zarr
+    from lazyvol.suv import to_suv
     from lazyvol.view import field_of_view, plot_slices
     from lazyvol.volume import open_stacks, open_volume
 
@@ -48,6 +49,7 @@ __all__ = [
     "rectify",
     "save_zarr",
     "scan_headers",
+    "to_suv",
 ]
 
 _HOME = {
@@ -72,6 +74,7 @@ _HOME = {
     "rectify": "resample",
     "save_zarr": "store",
     "scan_headers": "scan",
+    "to_suv": "suv",
 }
 
 

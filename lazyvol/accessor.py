@@ -11,6 +11,8 @@ import xarray as xr
 from lazyvol.convention import findings_of, geometry_of
 from lazyvol.errors import Finding, HeaderUnavailableError
 from lazyvol.geometry import ZYX, Geometry
+from lazyvol.suv import to_suv
+from lazyvol.uptake import Kind
 from lazyvol.view import plot_slices
 
 if TYPE_CHECKING:
@@ -103,6 +105,10 @@ class VolumeAccessor:
         if not path or path.startswith("dataset["):
             raise HeaderUnavailableError(f"slice {k} has no file of its own ({path or 'its image is absent'}).")
         return read_header(path)
+
+    def to_suv(self, kind: Kind = "bw") -> xr.DataArray:
+        """Return PET as standardised uptake values: `lazyvol.to_suv` of this volume."""
+        return to_suv(self._volume, kind)
 
     def plot(self, **options: Any) -> Any:
         """Plot cuts: `lazyvol.plot_slices` of this volume."""

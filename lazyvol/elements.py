@@ -15,7 +15,9 @@ from lazyvol.functional import frames_of_groups
 from lazyvol.keywords import GROUP_BINARY, KEYWORDS, MAPPING, PARAMETRIC_MAP
 from lazyvol.mosaics import frames_of_mosaic, is_mosaic
 from lazyvol.records import Frame, FrameSet, Instance, LookupTable, PixelFormat, Segment, Value
+from lazyvol.tracer import uptake_of
 from lazyvol.typed import HeaderError, Reader, kept_values
+from lazyvol.uptake import Uptake
 from lazyvol.vectors import Place, frames_of_vectors
 
 __all__ = ["Elements", "instance_from_elements"]
@@ -93,6 +95,12 @@ class Elements:
     inflated_from: int = 0
     """Byte where the deflated data set begins; 0 if it is none."""
 
+    tracers: Sequence[Item] = ()
+    """Raw values of each item of RadiopharmaceuticalInformationSequence."""
+
+    makers_uptake: Item = field(default_factory=dict)
+    """Raw values of the makers' elements on uptake values."""
+
 
 def instance_from_elements(elements: Elements, *, path: str, size: int) -> Instance:
     """Return the Instance that a header describes.
@@ -146,6 +154,7 @@ def instance_from_elements(elements: Elements, *, path: str, size: int) -> Insta
         refusal=described.refusal or _scale_refusal(reader) or elements.table_error,
         palette=elements.palette,
         inflated_from=elements.inflated_from,
+        uptake=_uptake(elements, known),
     )
 
 
@@ -155,6 +164,15 @@ def _mapped_values(elements: Elements, signed: bool) -> dict[str, Value]:
     among = (*MAPPING.values(), "MeasurementUnits", "Quantity", "PhilipsScaleSlope")
     reader = Reader(raw, little_endian=elements.little_endian, binary=GROUP_BINARY)
     return kept_values(reader, signed=signed, among=among) if raw else {}
+
+
+def _uptake(elements: Elements, known: Item) -> Uptake | None:
+    """Return what a PET header says of dose and body; None for other images."""
+    if known.get("Modality", b"").strip(b" \0") != b"PT":
+        return None
+    values = {**(elements.shared_group or {}), **known}
+    little = elements.little_endian
+    return uptake_of(values, little_endian=little, tracers=elements.tracers, private=elements.makers_uptake)
 
 
 @lru_cache(maxsize=256)

@@ -26,6 +26,7 @@ __all__ = [
     "SeriesChoiceError",
     "SourceNotFoundError",
     "StoreError",
+    "SuvError",
     "UnsupportedSeriesError",
 ]
 
@@ -86,6 +87,10 @@ class PlotError(LazyvolError, ValueError):
 
 class StoreError(LazyvolError, ValueError):
     """A Zarr store that cannot be written, or that lazyvol did not write."""
+
+
+class SuvError(LazyvolError, ValueError):
+    """Values that cannot be made standardised uptake values."""
 
 
 class HeaderUnavailableError(LazyvolError, LookupError):

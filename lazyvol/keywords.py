@@ -18,9 +18,11 @@ __all__ = [
     "MAPPING",
     "NUMBERS",
     "PARAMETRIC_MAP",
+    "PET_UNITS",
     "STORED",
     "TAGS",
     "UNITS",
+    "UPTAKE",
     "VECTORS",
     "WANTED",
     "WORDS",
@@ -176,6 +178,29 @@ UNITS = {
 }
 """Units of kept numbers, by keyword (DICOM PS3.3)."""
 
+PET_UNITS = {
+    "1CM": "1/cm",
+    "BQML": "Bq/ml",
+    "CM2": "cm2",
+    "CM2ML": "cm2/ml",
+    "CNTS": "counts",
+    "CPS": "counts/s",
+    "GML": "g/ml",
+    "MGMINML": "mg/min/ml",
+    "MLG": "ml/g",
+    "MLMING": "ml/min/g",
+    "MLMINML": "ml/min/ml",
+    "MLML": "ml/ml",
+    "NONE": "",
+    "PCNT": "%",
+    "PROPCNTS": "proportional to counts",
+    "PROPCPS": "proportional to counts/s",
+    "STDDEV": "standard deviations",
+    "UMOLMINML": "umol/min/ml",
+    "UMOLML": "umol/ml",
+}
+"""What the defined terms of Units (0054,1001) mean (PS3.3 C.8.9.1.1.3)."""
+
 WORDS = {
     "BodyPartExamined": 0x00180015,
     "ComplexImageComponent": 0x00089208,
@@ -252,7 +277,26 @@ OTHERS = {
     "StudyInstanceUID": 0x0020000D,
     "VolumeFrameOfReferenceUID": 0x00209312,
 }
-TAGS = NUMBERS | WORDS | STORED | VECTORS | OTHERS
+UPTAKE = {
+    "AttenuationCorrected": 0x00189759,
+    "CorrectedImage": 0x00280051,
+    "DecayCorrected": 0x00189758,
+    "DecayCorrectionDateTime": 0x00189701,
+    "PatientSex": 0x00100040,
+    "PatientSize": 0x00101020,
+    "PatientWeight": 0x00101030,
+    "RadionuclideHalfLife": 0x00181075,
+    "RadionuclideTotalDose": 0x00181074,
+    "RadiopharmaceuticalStartDateTime": 0x00181078,
+    "RadiopharmaceuticalStartTime": 0x00181072,
+    "SUVType": 0x00541006,
+    "SeriesDate": 0x00080021,
+    "SeriesTime": 0x00080031,
+    "TimezoneOffsetFromUTC": 0x00080201,
+}
+"""What uptake values are computed from; only `uptake.Uptake` comes of it, without dates and sex."""
+
+TAGS = NUMBERS | WORDS | STORED | VECTORS | OTHERS | UPTAKE
 KEYWORDS = {tag: keyword for keyword, tag in TAGS.items()}
 """Keyword of each of these tags."""
 WANTED = frozenset(TAGS.values())

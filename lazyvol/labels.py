@@ -18,6 +18,7 @@ from lazyvol.keywords import UNITS
 from lazyvol.meaning import padding_of
 from lazyvol.records import Segment, Value
 from lazyvol.stacks import Stack
+from lazyvol.uptake import KINDS, suv_factor
 from lazyvol.values import quantity, shared_values
 
 __all__ = ["stack_attrs", "stack_coordinates"]
@@ -37,6 +38,7 @@ def stack_attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
     left_out = () if stack.values == "rescaled" else WINDOW
     attrs |= {k: list(v) if isinstance(v, tuple) else v for k, v in shared.items() if k not in left_out}
     attrs |= _padding_attrs(stack)
+    attrs |= _suv_attrs(stack) if stack.values == "rescaled" else {}
     attrs |= _segment_attrs(first.segments) if "segment" not in stack.dims else {}
     return attrs | {"findings": [f.to_json() for f in findings], "lazyvol_version": version("lazyvol")}
 
@@ -148,6 +150,17 @@ def _segment_coordinates(stack: Stack) -> dict[str, xr.Variable]:
         return {}
     fields = ("label", "category", "type", "colour")
     return {f"segment_{f}": xr.Variable(("segment",), _array([getattr(s, f) for s in found])) for f in fields}
+
+
+def _suv_attrs(stack: Stack) -> dict[str, Any]:
+    """Return the factors from the values of PET to SUV, or why there are none."""
+    uptakes = list(dict.fromkeys(s.instance.uptake for s in stack.slices))
+    known = [u for u in uptakes if u is not None]
+    if not known or len(known) < len(uptakes):
+        return {}
+    factors = {kind: suv_factor(known, kind) for kind in KINDS}
+    found: dict[str, Any] = {f"suv_{k}_factor": f.value for k, f in factors.items() if f.value is not None}
+    return found | {f"suv_{k}_problems": list(f.problems) for k, f in factors.items() if f.problems}
 
 
 def _segment_attrs(segments: Sequence[Segment]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from lazyvol.keywords import KEYWORDS, MAPPING
 from lazyvol.nested import CutShortError, Encoding, item_at
@@ -22,6 +23,11 @@ _SIEMENS = ((0x0019, "SIEMENS MR HEADER", 0x0A, "NumberOfImagesInMosaic"),)
 _CSA = (0x0029, "SIEMENS CSA HEADER", 0x10, "CSAImageHeaderInfo")
 _UIH = (0x0065, "Image Private Header", 0x50, "NumberOfSlicesInVolume")
 _UIH_TILES = (0x0065, "Image Private Header", 0x51)
+_GE_SCAN = (0x0009, "GEMS_PETD_01", 0x0D, "GEScanDateTime")
+_SIEMENS_DECAY = (0x0071, "SIEMENS MED PT", 0x22, "SiemensDecayCorrectionDateTime")
+_PHILIPS_SUV = (0x7053, "Philips PET Private Group", 0x00, "PhilipsSUVScaleFactor")
+_PHILIPS_ACTIVITY = (0x7053, "Philips PET Private Group", 0x09, "PhilipsActivityScaleFactor")
+_TRACERS, _NUCLIDE, _CODE_MEANING, _MODALITY = 0x00540016, 0x00540300, 0x00080104, 0x00080060
 _SEGMENTS, _DIMENSIONS, _DETECTORS, _IMAGE_TYPE = 0x00620002, 0x00209222, 0x00540022, 0x00080008
 _MODALITY_TABLES, _MAPPINGS = 0x00283000, 0x00409096
 _PALETTE_DESCRIPTOR, _PALETTE, _SEGMENTED_PALETTE = 0x00281101, 0x00281201, 0x00281221
@@ -36,8 +42,8 @@ def nested_values(dataset: Dataset, *, little_endian: bool) -> dict[str, Any]:
         found |= _tables(dataset, little_endian)
     except TableError as error:
         found["table_error"] = str(error)
-    if _MAPPINGS in dataset and dataset[_MAPPINGS].value:
-        found["mapping"] = _mapping(dataset[_MAPPINGS].value[0])
+    if mappings := _sequence(dataset, _MAPPINGS):
+        found["mapping"] = _mapping(mappings[0])
     scale = _private(dataset, *_PHILIPS[:3])
     if scale is not None:
         found["private"] = {_PHILIPS[3]: scale if isinstance(scale, bytes) else _encoded(scale)}
@@ -50,28 +56,31 @@ def nested_values(dataset: Dataset, *, little_endian: bool) -> dict[str, Any]:
     image_type = getattr(dataset.get_item(_IMAGE_TYPE), "value", b"") if _IMAGE_TYPE in dataset else b""
     if isinstance(image_type, bytes) and (b"MOSAIC" in image_type or b"VFRAME" in image_type):
         found |= _of_mosaic(dataset)
+    modality = getattr(dataset.get_item(_MODALITY), "value", b"") if _MODALITY in dataset else b""
+    if isinstance(modality, bytes) and modality.strip(b" \0") == b"PT":
+        found |= _of_pet(dataset)
     return found
 
 
 def _tables(dataset: Dataset, little_endian: bool) -> dict[str, LookupTable]:
     """Return the look-up table of the modality and the palette; raise `TableError` if they are damaged."""
     found = {}
-    signed = _bytes_of(dataset, 0x00280103)[:2].strip(b"\0") != b""
-    if _MODALITY_TABLES in dataset and dataset[_MODALITY_TABLES].value:
-        item = dataset[_MODALITY_TABLES].value[0]
+    signed = _bytes(dataset, 0x00280103)[:2].strip(b"\0") != b""
+    if tables := _sequence(dataset, _MODALITY_TABLES):
+        item = tables[0]
         found["lookup"] = make_table(
-            _bytes_of(item, 0x00283002),
-            [_bytes_of(item, 0x00283006)],
+            _bytes(item, 0x00283002),
+            [_bytes(item, 0x00283006)],
             signed=signed,
             little_endian=little_endian,
-            kind=_bytes_of(item, 0x00283004).decode("latin-1").strip(" \0"),
+            kind=_bytes(item, 0x00283004).decode("latin-1").strip(" \0"),
         )
-    if _bytes_of(dataset, 0x00280004).strip(b" \0") == b"PALETTE COLOR":
+    if _bytes(dataset, 0x00280004).strip(b" \0") == b"PALETTE COLOR":
         segmented = _PALETTE not in dataset and _SEGMENTED_PALETTE in dataset
         first = _SEGMENTED_PALETTE if segmented else _PALETTE
         found["palette"] = make_table(
-            _bytes_of(dataset, _PALETTE_DESCRIPTOR),
-            [_bytes_of(dataset, first + n) for n in range(3)],
+            _bytes(dataset, _PALETTE_DESCRIPTOR),
+            [_bytes(dataset, first + n) for n in range(3)],
             signed=signed,
             little_endian=little_endian,
             segmented=segmented,
@@ -79,15 +88,15 @@ def _tables(dataset: Dataset, little_endian: bool) -> dict[str, LookupTable]:
     return found
 
 
-def _bytes_of(dataset: Dataset, tag: int) -> bytes:
-    """Return the undecoded value of an element; none if it is absent."""
-    value = getattr(dataset.get_item(tag), "value", b"") if tag in dataset else b""
-    return value if isinstance(value, bytes) else b""
+def _sequence(dataset: Dataset, tag: int) -> Sequence | tuple[()]:
+    """Return the items of a sequence; none if it is absent or no sequence."""
+    value = dataset[tag].value if tag in dataset else None
+    return value if isinstance(value, Sequence) else ()
 
 
 def _mapping(item: Dataset) -> dict[str, bytes]:
     """Return the raw values of a mapping to values of the real world (DICOM PS3.3 C.7.6.16.2.11)."""
-    found = {keyword: _bytes_of(item, tag) for tag, keyword in MAPPING.items() if tag in item}
+    found = {keyword: _bytes(item, tag) for tag, keyword in MAPPING.items() if tag in item}
     units = item.get("MeasurementUnitsCodeSequence")
     if units:
         found["MeasurementUnits"] = _text(units[0].get("CodeValue", ""))
@@ -96,6 +105,29 @@ def _mapping(item: Dataset) -> dict[str, bytes]:
     if codes:
         found["Quantity"] = _text(codes[0].get("CodeMeaning", ""))
     return {keyword: raw for keyword, raw in found.items() if raw}
+
+
+def _of_pet(dataset: Dataset) -> dict[str, Any]:
+    """Return the elements on dose and scale that are nested or the makers' own."""
+    private = {}
+    for group, creator, element, name in (_GE_SCAN, _SIEMENS_DECAY, _PHILIPS_SUV, _PHILIPS_ACTIVITY):
+        try:
+            private[name] = _bytes(dataset, dataset.private_block(group, creator).get_tag(element))
+        except KeyError:
+            continue
+    return {"tracers": tuple(map(_tracer, _sequence(dataset, _TRACERS))), "makers_uptake": private}
+
+
+def _tracer(item: Dataset) -> dict[str, bytes]:
+    """Return the undecoded values of a tracer, and what its nuclide is called."""
+    named = [_bytes(code, _CODE_MEANING) for code in _sequence(item, _NUCLIDE)]
+    return _raw(item) | {"Radionuclide": named[0] if named else b""}
+
+
+def _bytes(dataset: Dataset, tag: int) -> bytes:
+    """Return the undecoded value of an element; none if it is absent."""
+    value = getattr(dataset.get_item(tag), "value", None) if tag in dataset else None
+    return value if isinstance(value, bytes) else b"" if value is None else _text(value)
 
 
 def _of_mosaic(dataset: Dataset) -> dict[str, Any]:

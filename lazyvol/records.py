@@ -7,6 +7,10 @@ coordinates (LPS: x grows to the left, y to the back, z to the head).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lazyvol.uptake import Uptake
 
 __all__ = [
     "DEFLATED",
@@ -307,6 +311,9 @@ class Instance:
     def is_colour(self) -> bool:
         """Whether its pixels are colours; the numbers of segments are not, though a palette shows them."""
         return self.pixels.is_colour and not (self.segments and self.pixels.samples_per_pixel == 1)
+
+    uptake: Uptake | None = field(default=None, repr=False)
+    """What a PET header says of dose and body; None for other images."""
 
     @property
     def rows(self) -> int:

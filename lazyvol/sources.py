@@ -64,8 +64,8 @@ class FrameSource:
     def short(self, path: str) -> PixelReadError:
         """Return the error that its file does not hold it whole."""
         return PixelReadError(
-            f"{path} is cut short: frame {self.index + 1} has {self.length} of {self.pixels.frame_bytes} bytes, or fewer "
-            "since it was scanned. Copy the file again, or leave its slice out."
+            f"{path} is cut short: frame {self.index + 1} has {self.length} of {self.pixels.frame_bytes} bytes, or "
+            "fewer since it was scanned. Copy the file again, or leave its slice out."
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lazyvol.keywords import HIDDEN, INDEX, PARAMETRIC_MAP
+from lazyvol.keywords import HIDDEN, INDEX, PARAMETRIC_MAP, PET_UNITS
 from lazyvol.records import LookupTable, PixelFormat, Slice, Value
 from lazyvol.tables import entries_of
 
@@ -23,7 +23,6 @@ _RESCALE_UNITS = {
     "Z_EFF": "",
 }
 """Units by RescaleType or ModalityLUTType; others are units already (DICOM PS3.3 C.11.1.1.2)."""
-_PET_UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCPS": "counts/s", "CPS": "counts/s"}
 
 
 def shared_values(parts: Sequence[Slice]) -> tuple[dict[str, Value], dict[str, tuple[Value | None, ...]]]:
@@ -104,7 +103,7 @@ def quantity(parts: Sequence[Slice], shared: Mapping[str, Value], values: str = 
     elif modality == "PT":
         units = str(shared.get("Units", ""))
         name = "activity concentration" if units == "BQML" else "PET value"
-        units = _PET_UNITS.get(units, units)
+        units = PET_UNITS.get(units, units)
     else:
         name = "MR signal" if modality == "MR" else "pixel value"
     return {"long_name": name} | ({"units": units} if units else {})

@@ -6,9 +6,10 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from pydicom import Dataset
 
 from lazyvol import frames
-from lazyvol.phantom import write_body_ct
+from lazyvol.phantom import write_body_ct, write_series
 
 mpl.use("Agg")
 
@@ -36,6 +37,24 @@ def chest_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chest") / "chest-data"
     paths = write_body_ct(folder, shape=(24, 48, 64), spacing=(40.0, 8.0, 8.0))
     assert len(paths) == 24
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pet_folder(tmp_path_factory):
+    """Folder of 4 PET slices of 6 x 8 voxels in Bq/ml, 75 kg, 350 MBq, an hour after the injection."""
+    folder = tmp_path_factory.mktemp("pet") / "pet-data"
+
+    def tracer(_k, made):
+        item = Dataset()
+        item.RadionuclideTotalDose, item.RadionuclideHalfLife = "350000000", "6586.2"
+        item.RadiopharmaceuticalStartTime = "090000"
+        made.RadiopharmaceuticalInformationSequence = [item]
+        made.SeriesTime, made.AcquisitionTime = "100000", "100000"
+        made.PatientWeight, made.PatientSize, made.PatientSex = "75", "1.8", "M"
+
+    values = np.random.default_rng(7).integers(0, 20000, (4, 6, 8))
+    write_series(folder, values, spacing=(3.0, 4.0, 4.0), modality="PT", intercept=0, overrides=tracer)
     return folder
 
 
