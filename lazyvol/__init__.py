@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lazyvol.store import open_zarr, save_zarr
     from lazyvol.view import field_of_view, plot_slices
     from lazyvol.volume import open_stacks, open_volume
+    from lazyvol.windows import windows_of
 
 __all__ = [
     "Finding",
@@ -48,6 +49,7 @@ __all__ = [
     "rectify",
     "save_zarr",
     "scan_headers",
+    "windows_of",
 ]
 
 _HOME = {
@@ -72,6 +74,7 @@ _HOME = {
     "rectify": "resample",
     "save_zarr": "store",
     "scan_headers": "scan",
+    "windows_of": "windows",
 }
 
 
