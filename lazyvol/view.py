@@ -90,7 +90,7 @@ def plot_slices(
         A name of `windows_of` (one of the header's or, for HU, ``"lung"``, ``"soft-tissue"``,
         ``"bone"``, ``"brain"``, ``"liver"``), (centre, width), or None for the header's first
         window. Windows of the header are drawn by its VOILUTFunction, also SIGMOID. Without any,
-        the 1st and 99th percentiles of a cut are black and white.
+        the 1st and 99th percentiles of what is shown are black and white.
     ax
         Axes to draw into, one for each cut; without, a new figure.
 
@@ -130,16 +130,17 @@ def plot_slices(
     shades = _shades(cuts, window)
     axes = _axes_for(cuts, geometry, ax)
     images = tuple(draw_cut(cut, geometry, *each) for cut, *each in zip(cuts, axes, shades, strict=True))
-    if ax is None and "sample" not in volume.dims:
+    if ax is None and isinstance(shades[-1], Greys):
         figure = axes[0].figure
-        figure.colorbar(images[-1], ax=axes, label=_quantity(volume), shrink=0.6)
+        figure.colorbar(images[-1], ax=axes, label=_quantity(volume), shrink=0.6, ticks=shades[-1].ticks)
     return images
 
 
 def _shades(cuts: Sequence[Cut], window: Window) -> Sequence[Greys | Colours]:
-    """Return how the values of each cut become grey or coloured: all in colour on one scale."""
+    """Return how the values of each cut become grey or coloured; without window, or in colour, all alike."""
     if "sample" not in cuts[0].values.dims:
-        return [greys_of(cut.values, window, cut.values.values) for cut in cuts]
+        shown = np.concatenate([cut.values.values.ravel() for cut in cuts])
+        return [greys_of(cut.values, window, shown) for cut in cuts]
     if window is not None:
         raise PlotError(
             f"window={window!r}: a colour picture has no window. Leave it out, or select one sample for a grey "

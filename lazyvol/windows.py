@@ -49,6 +49,14 @@ class Greys:
     sigmoid: tuple[float, float] | None = None
     """Centre and width of the sigmoid between the two; None where it is linear."""
 
+    @property
+    def ticks(self) -> tuple[float, ...] | None:
+        """Values that the bar of a sigmoid names, since it is crowded at its ends; None leaves it to matplotlib."""
+        if self.sigmoid is None:
+            return None
+        centre, width = self.sigmoid
+        return tuple(centre + width * part for part in (-1, -0.5, 0, 0.5, 1))
+
 
 def windows_of(volume: xr.DataArray) -> dict[str, tuple[float, float]]:
     """Return the windows that a volume can be shown with, by name; no pixel is read.
