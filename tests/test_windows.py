@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enhanced_made as em
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import series_made as made
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -252,6 +254,12 @@ def test_a_slice_has_all_its_own_windows(varying, k, part):
     assert lv.windows_of(part(varying, k)) == own | PRESETS
 
 
+def test_slices_that_agree_have_the_windows_of_one(varying):
+    alike = xr.concat([varying[1], varying[1].assign_coords(z=99.0)], "z", coords="all", join="override")
+    alike = alike.assign_coords(geometry=varying.geometry)
+    assert lv.windows_of(alike) == lv.windows_of(varying[1])
+
+
 def test_a_volume_whose_windows_vary_offers_the_presets(varying):
     assert lv.windows_of(varying) == PRESETS
 
@@ -283,6 +291,15 @@ def test_cuts_without_window_are_drawn_on_one_scale(axial):
 def test_the_function_of_the_header_is_an_attribute(tmp_path, keyword):
     volume = lv.open_volume(write(tmp_path, overrides={"VOILUTFunction": keyword}))
     assert volume.attrs["VOILUTFunction"] == keyword
+
+
+def test_the_function_of_each_frame_is_that_of_its_slice(tmp_path):
+    images = made.series(3, each=lambda _k: {"WindowCenter": 40.0, "WindowWidth": 400.0}, ImageType=em.FRAME_TYPE)
+    file = em.enhanced(images, each=["FrameVOILUTSequence"])
+    for n, item in enumerate(file.PerFrameFunctionalGroupsSequence):
+        item.FrameVOILUTSequence[0].VOILUTFunction = ("LINEAR", "SIGMOID", "LINEAR_EXACT")[n]
+    (tmp_path / "a.dcm").write_bytes(em.encode(file))
+    assert sorted(lv.open_volume(tmp_path).voilut_function.values) == ["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
@@ -332,7 +349,7 @@ def test_the_bar_of_a_sigmoid_names_centre_and_width(axial):
 
 
 def test_a_window_of_width_1_is_an_edge_at_its_centre(axial):
-    (image,) = lv.plot_slices(axial, z=float(axial.z[1]), window=(0, 1))
+    (image,) = lv.plot_slices(axial, z=float(axial.z[1]), window=(0, 1), ax=plt.figure().add_subplot())
     np.testing.assert_array_equal(drawn(image)[..., 0], np.asarray(image.get_array()) >= 0)
 
 
@@ -421,6 +438,11 @@ def test_absent_colours_are_transparent(axial):
     opacity = np.asarray(image.get_array())[..., 3]
     assert np.argwhere(opacity == 0).tolist() == [[2, 3]]
     assert (opacity == 1).sum() == 62
+
+
+def test_colours_beyond_black_are_black(axial):
+    (image,) = lv.plot_slices(coloured(axial).astype("float32").isel(z=0) - 300)
+    assert np.asarray(image.get_array()).min() == 0
 
 
 def test_a_colour_slice_without_any_value_is_drawn(axial):
