@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lazyvol.suv import to_suv
     from lazyvol.view import field_of_view, plot_slices
     from lazyvol.volume import open_stacks, open_volume
+    from lazyvol.windows import windows_of
 
 __all__ = [
     "Finding",
@@ -50,6 +51,7 @@ __all__ = [
     "save_zarr",
     "scan_headers",
     "to_suv",
+    "windows_of",
 ]
 
 _HOME = {
@@ -75,6 +77,7 @@ _HOME = {
     "save_zarr": "store",
     "scan_headers": "scan",
     "to_suv": "suv",
+    "windows_of": "windows",
 }
 
 

@@ -255,7 +255,7 @@ def convert(path: str, out: str, overwrite: bool, identifiers: Any, **choice: An
 @click.option("--z", "z", type=float, multiple=True, help="Cut across z at this position, mm. May be repeated.")
 @click.option("--y", "y", type=float, multiple=True, help="Cut across y, mm.")
 @click.option("--x", "x", type=float, multiple=True, help="Cut across x, mm.")
-@click.option("--window", help="lung, soft-tissue, bone, brain, liver, one of the header's, or CENTRE,WIDTH.")
+@click.option("--window", help="One of the header's, for CT lung, soft-tissue, bone, brain or liver, or CENTRE,WIDTH.")
 @click.option("-o", "--output", default="slice.png", show_default=True, help="Picture to write: .png, .pdf or .svg.")
 @_choosing
 @_plain_errors

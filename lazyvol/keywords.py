@@ -221,6 +221,7 @@ WORDS = {
     "SegmentationType": 0x00620001,
     "SequenceVariant": 0x00180021,
     "Units": 0x00541001,
+    "VOILUTFunction": 0x00281056,
     "WindowCenterWidthExplanation": 0x00281055,
 }
 """Words kept of each header, by keyword, as `NUMBERS`."""

@@ -60,7 +60,7 @@ GROUPS: Wanted = {
     0x00209170: _CONVERTED,  # Unassigned Shared Converted Attributes
     0x00209171: _CONVERTED,  # Unassigned Per-Frame Converted Attributes
     0x00289110: _own(0x00280030, 0x00180050, 0x00180088),  # Pixel Measures
-    0x00289132: _own(0x00281050, 0x00281051, 0x00281055),  # Frame VOI LUT
+    0x00289132: _own(0x00281050, 0x00281051, 0x00281055, 0x00281056),  # Frame VOI LUT
     0x00289145: _own(0x00281052, 0x00281053, 0x00281054),  # Pixel Value Transformation
     0x00409096: {  # Real World Value Mapping
         **MAPPING,

@@ -339,7 +339,10 @@ def test_the_demo_says_where_the_results_lie(demo):
         (["info", "{}/data/ct", "--stack", "3"], "--stack 3 does not exist"),
         (["convert", "{}/nowhere", "{}/out.zarr"], "nowhere does not exist"),
         (["plot", "{}/data/ct", "--z", "999", "-o", "{}/a.png"], "z = 999 mm lies outside the volume, which extends"),
-        (["plot", "{}/data/ct", "--window", "lungs", "-o", "{}/a.png"], "no window 'lungs'"),
+        (
+            ["plot", "{}/data/ct", "--window", "lungs", "-o", "{}/a.png"],
+            "no window 'lungs'. Known are 'SOFT TISSUE'",
+        ),
         (["plot", "{}/data/ct", "-o", "{}/a.nothing"], "cannot be written"),
         (["plot", "{}/data/ct", "-o", "{}/nowhere/a.png"], "cannot be written"),
         (["convert", "{}/data/ct", "{}/data/notes.txt/out.zarr"], "notes.txt"),

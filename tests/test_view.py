@@ -13,7 +13,6 @@ import lazyvol as lv
 from lazyvol.convention import with_frame_of_reference
 from lazyvol.errors import GeometryError, OutsideVolumeError, PlotError
 from lazyvol.phantom import write_series
-from lazyvol.view import window_limits
 
 SIDES = {"R": (-1, 0, 0), "L": (1, 0, 0), "A": (0, -1, 0), "P": (0, 1, 0), "I": (0, 0, -1), "S": (0, 0, 1)}
 ANGLE, LEAN = np.radians(25), 0.2
@@ -366,109 +365,10 @@ def test_without_pixel_spacing_z_is_still_named(tmp_path, axis):
     assert image.get_extent()[2:] == [53, 73]
 
 
-# Windows
-
-
-@pytest.mark.parametrize(
-    ("window", "limits"),
-    [
-        ("lung", (-1350, 149)),
-        ("soft-tissue", (-160, 239)),
-        ("bone", (-770, 1729)),
-        ("brain", (0, 79)),
-        ("liver", (15, 164)),
-        ((100, 50), (75, 124)),
-        ("LUNG", (-1350, 149)),
-        ("SOFT TISSUE", (-160, 239)),
-        (None, (-160, 239)),
-    ],
-    ids=str,
-)
-def test_a_window_sets_black_and_white(axial, window, limits):
-    (image,) = lv.plot_slices(axial, z=59, window=window)
-    assert image.get_clim() == limits
-
-
-@pytest.mark.parametrize(
-    ("window", "limits"),
-    [
-        ("lung", (-1350, 150)),
-        ("SOFT TISSUE", (-160, 240)),
-        (None, (-160, 240)),
-        ((0.5, 1), (0, 1)),
-        ((0.2, 0.01), (0.195, 0.205)),
-    ],
-    ids=str,
-)
-def test_a_window_of_floating_point_is_exact(axial, window, limits):
-    (image,) = lv.plot_slices(axial.astype("float32"), z=59, window=window)
-    assert image.get_clim() == pytest.approx(limits)
-
-
-def test_a_window_of_the_header_may_be_narrow_for_floating_point(axial):
-    narrow = axial.astype("float32").assign_attrs(WindowCenter=0.5, WindowWidth=0.1, WindowCenterWidthExplanation="T1")
-    (image,) = lv.plot_slices(narrow, z=59)
-    assert image.get_clim() == pytest.approx((0.45, 0.55))
-
-
-def test_a_window_narrower_than_one_is_refused_for_integers_with_what_takes_it(axial):
-    with pytest.raises(PlotError, match=r"window of int16 must be at least 1, not 0\.5; of floating point"):
-        lv.plot_slices(axial, z=59, window=(0, 0.5))
-
-
-def test_an_unknown_window_lists_those_that_are_known(axial):
-    with pytest.raises(PlotError, match=r"no window 'lungs'\. Known are .*'LUNG'.*'lung'.*\(centre, width\)"):
-        lv.plot_slices(axial, z=59, window="lungs")
-
-
-@pytest.mark.parametrize("dtype", ["int16", "float32"])
-@pytest.mark.parametrize("width", [0, -5])
-def test_a_window_without_width_is_refused(axial, width, dtype):
-    with pytest.raises(PlotError, match="width of a window"):
-        lv.plot_slices(axial.astype(dtype), z=59, window=(0, width))
-
-
-@pytest.mark.parametrize("window", [(0, float("nan")), (float("nan"), 4), (1,), 5], ids=str)
-def test_what_is_no_window_is_named(axial, window):
-    with pytest.raises(PlotError, match="neither a name nor"):
-        lv.plot_slices(axial, z=59, window=window)
-
-
 @pytest.mark.parametrize("z", [[], "high", object()], ids=["none", "word", "thing"])
 def test_what_is_no_position_is_named(axial, z):
     with pytest.raises(PlotError, match="positions are numbers"):
         lv.plot_slices(axial, z=z)
-
-
-def test_without_any_window_the_percentiles_are_the_limits(axial):
-    bare = axial.copy()
-    bare.attrs = {}
-    assert window_limits(bare, None, np.arange(101.0)) == (1, 99)
-
-
-def test_a_flat_picture_has_limits(axial):
-    bare = axial.copy()
-    bare.attrs = {}
-    low, high = window_limits(bare, None, np.full((3, 3), 5.0))
-    assert low < high
-
-
-def test_windows_of_the_header_that_vary_are_those_of_the_slice(tmp_path):
-    def put(k, dataset):
-        dataset.WindowCenter, dataset.WindowWidth = str(10 * k), "100"
-        del dataset.WindowCenterWidthExplanation
-
-    volume = lv.open_volume(write_marked(tmp_path, GRIDS["axial"], overrides=put))
-    (image,) = lv.plot_slices(volume, z=float(volume.z[3]))
-    assert image.get_clim() == (-20, 79)
-
-
-@pytest.mark.parametrize(("photometric", "cmap"), [("MONOCHROME1", "gray_r"), ("MONOCHROME2", "gray")])
-def test_monochrome1_is_drawn_inverted(tmp_path, photometric, cmap):
-    overrides = {"PhotometricInterpretation": photometric}
-    volume = lv.open_volume(write_marked(tmp_path, GRIDS["axial"], overrides=overrides))
-    (image,) = lv.plot_slices(volume, z=59)
-    assert image.get_cmap().name == cmap
 
 
 # Odd geometry
