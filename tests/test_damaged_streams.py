@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from made import examples
 
 import lazyvol as lv
-from lazyvol.errors import DicomReadError, PixelReadError, UnsupportedSeriesError
+from lazyvol.errors import DicomReadError, PixelRangeError, PixelReadError, UnsupportedSeriesError
 
 SIZE = 16
 ERRORS = (PixelReadError, UnsupportedSeriesError, DicomReadError)
@@ -45,10 +45,10 @@ EACH = pytest.mark.parametrize("codec", CODECS)
 
 @cache
 def stored(codec, count=1, size=SIZE):
-    """Return a smooth image with noise for each frame, of all bits of the codec."""
+    """Return a slope with noise for each frame, which fits in int16."""
     bits = CODECS[codec][1]
-    noise = np.random.default_rng(5).normal(0, 1 << bits - 6, (count, size, size))
-    slope = np.linspace(1 << bits - 3, 1 << bits - 1, size)
+    noise = np.random.default_rng(5).normal(0, 1 << bits - 7, (count, size, size))
+    slope = np.linspace(1 << bits - 4, 1 << bits - 2, size)
     return np.clip(slope + noise, 0, (1 << bits) - 1).astype("u1" if bits == 8 else "u2")
 
 
@@ -144,10 +144,10 @@ def test_flipped_bits_give_values_or_an_error_that_names_the_frame(tmp_path_fact
         stream[place // 8] ^= 1 << place % 8
     path = put(tmp_path_factory.mktemp("flipped"), codec, [bytes(stream)])
     try:
-        assert lv.open_volume(path).values.shape == (1, SIZE, SIZE)
-    except PixelReadError as error:
-        assert "made.dcm" in str(error)
-        assert "frame 1" in str(error)
+        shape, said = lv.open_volume(path).values.shape, "made.dcm: frame 1"
+    except (PixelReadError, PixelRangeError) as error:
+        shape, said = (1, SIZE, SIZE), str(error)
+    assert (shape, "made.dcm" in said, "frame 1" in said) == ((1, SIZE, SIZE), True, True), said
 
 
 # Other dimensions
