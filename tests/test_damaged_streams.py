@@ -125,9 +125,9 @@ def test_a_frame_cut_short_among_others_names_its_number(tmp_path, codec, share)
 @EACH
 def test_the_frames_beside_one_cut_short_are_read(tmp_path, codec):
     first, second, third = streams(codec, 3)
-    whole = lv.open_volume(put(tmp_path, codec, [first, second, third])).isel(z=[0, 2]).values
+    whole = lv.open_volume(put(tmp_path, codec, [first, second, third])).values
     found = lv.open_volume(put(tmp_path, codec, [first, second[: len(second) // 2], third]))
-    np.testing.assert_array_equal(found.isel(z=[0, 2]), whole)
+    np.testing.assert_array_equal([found.isel(z=0), found.isel(z=2)], whole[[0, 2]])
 
 
 @EACH
