@@ -168,7 +168,10 @@ def write_encoded(
     else:
         coder = encode or encoder_of(layout)
         _put_frames(made, [coder(frame) for frame in words], layout)
-    pydicom.dcmwrite(path, made, enforce_file_format=True)
+    # What pydicom does not know is explicit little endian, as every encapsulated syntax (PS3.5 A.4).
+    known = layout.syntax in NATIVE
+    encoding = {} if known else {"little_endian": True, "implicit_vr": False}
+    pydicom.dcmwrite(path, made, enforce_file_format=True, **encoding)
     return path
 
 
@@ -274,6 +277,10 @@ def missing_encoder(layout: Layout) -> str:
     return ""
 
 
+def _uncompressed(frame: np.ndarray, layout: Layout) -> bytes:
+    return _native(frame[np.newaxis], replace(layout, syntax=EXPLICIT, bits_allocated=layout.allocated))
+
+
 def _rle(frame: np.ndarray, layout: Layout) -> bytes:
     bits = layout.allocated
     return get_encoder(RLE).encode(
@@ -351,7 +358,9 @@ def _htj2k(frame: np.ndarray, layout: Layout) -> bytes:
 
 
 _ENCODERS: Mapping[str, Callable[[np.ndarray, Layout], bytes]] = {
-    ENCAPSULATED: lambda frame, layout: _native(frame[np.newaxis], replace(layout, syntax=EXPLICIT)),
+    ENCAPSULATED: lambda frame, layout: _native(
+        frame[np.newaxis], replace(layout, syntax=EXPLICIT, bits_allocated=layout.allocated)
+    ),
     RLE: _rle,
     BASELINE: _jpeg,
     EXTENDED: _jpeg,
