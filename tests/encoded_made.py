@@ -28,6 +28,8 @@ import pydicom
 from jpeg_ls import encode_pixel_data
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, encapsulate_extended
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.pixels import get_encoder
 from pydicom.uid import UID
 
@@ -168,11 +170,22 @@ def write_encoded(
     else:
         coder = encode or encoder_of(layout)
         _put_frames(made, [coder(frame) for frame in words], layout)
-    # What pydicom does not know is explicit little endian, as every encapsulated syntax (PS3.5 A.4).
-    known = layout.syntax in NATIVE
-    encoding = {} if known else {"little_endian": True, "implicit_vr": False}
-    pydicom.dcmwrite(path, made, enforce_file_format=True, **encoding)
+    if layout.syntax in NATIVE:
+        pydicom.dcmwrite(path, made, enforce_file_format=True)
+    else:
+        path.write_bytes(_explicit_little_endian(made))
     return path
+
+
+def _explicit_little_endian(made: Dataset) -> bytes:
+    """Return a file in the encoding of every encapsulated syntax (PS3.5 A.4), also of one that pydicom does not know."""
+    made["PixelData"].is_undefined_length = True
+    buffer = DicomBytesIO(b"\0" * 128 + b"DICM")
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    buffer.seek(0, 2)
+    write_file_meta_info(buffer, made.file_meta)
+    write_dataset(buffer, made)
+    return buffer.getvalue()
 
 
 def words_of(stored: np.ndarray, layout: Layout, unused: int = 0) -> np.ndarray:
