@@ -178,7 +178,7 @@ def write_encoded(
 
 
 def _explicit_little_endian(made: Dataset) -> bytes:
-    """Return a file in the encoding of every encapsulated syntax (PS3.5 A.4), also of one that pydicom does not know."""
+    """Return a file as every encapsulated syntax has it (PS3.5 A.4), also one that pydicom does not know."""
     made["PixelData"].is_undefined_length = True
     buffer = DicomBytesIO(b"\0" * 128 + b"DICM")
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
