@@ -9,7 +9,7 @@ JPEG lossless (ljpeg)       1 to 16 bits, grey, with its own predictor; unsigned
 JPEG-LS (jpegls)            8 or 16 bits of precision, grey and colour; unsigned
 JPEG-LS (pyjpegls)          any precision from 2 to 16 bits; unsigned
 JPEG 2000 (jpeg2k)          any precision to 26 bits, signed too, colour with and without transform
-HTJ2K (htj2k)               8, 16 or 32 bits of precision, signed too; colour always with transform
+HTJ2K (htj2k)               8, 16 or 32 bits of precision, signed too, colour with and without transform
 RLE (pydicom)               8, 16 and 32 bits; dicomrle_encode of imagecodecs does not exist
 ==========================  ========================================================================================
 
@@ -129,6 +129,29 @@ def rgb_of(ybr: np.ndarray) -> np.ndarray:
     return values.clip(0, 2 * half - 1).astype(ybr.dtype)
 
 
+def with_palette(stored: np.ndarray, entry_bits: int, *, order: str = "<"):
+    """Return numbers that a palette of 256 entries knows, its elements, and the colours that the numbers mean."""
+    numbers = stored.astype(int) % 256
+    entries = np.random.default_rng(entry_bits).integers(0, 2**entry_bits, (3, 256)).astype("u2")
+    return numbers.astype(stored.dtype), palette(entries, 0, entry_bits, order=order), colours_of(numbers, entries, 0)
+
+
+def palette(entries: np.ndarray, first: int, entry_bits: int, *, order: str = "<") -> dict[str, object]:
+    """Return the elements of a palette; entries have shape (3, n), words the byte order ``order``."""
+    made: dict[str, object] = {}
+    for colour, table in zip(("Red", "Green", "Blue"), entries, strict=True):
+        made[f"{colour}PaletteColorLookupTableDescriptor"] = [table.size % 65536, first, entry_bits]
+        made[f"{colour}PaletteColorLookupTableData"] = _even(table.astype(f"{order}u{entry_bits // 8}").tobytes())
+    return made
+
+
+def colours_of(numbers: np.ndarray, entries: np.ndarray, first: int) -> np.ndarray:
+    """Return the colours of numbers; those outside of a palette have its first or last (PS3.3 C.7.6.3.1.5)."""
+    places = (numbers.astype(int) - first).clip(0, entries.shape[1] - 1)
+    bits = 8 if entries.max() < 256 else 16
+    return np.moveaxis(entries[:, places], 0, -1).astype(f"u{bits // 8}")
+
+
 def write_encoded(
     path: Path,
     stored: np.ndarray,
@@ -242,6 +265,10 @@ def _native(words: np.ndarray, layout: Layout) -> bytes:
         content = np.packbits(words.ravel(), bitorder="little").tobytes()
     else:
         content = _arranged(words, layout).astype(words.dtype.newbyteorder("<>"[layout.syntax == BIG_ENDIAN])).tobytes()
+    return _even(content)
+
+
+def _even(content: bytes) -> bytes:
     return content + b"\0" * (len(content) % 2)
 
 
@@ -282,9 +309,6 @@ def missing_encoder(layout: Layout) -> str:
     syntax, bits = layout.syntax, layout.bits_stored
     if syntax in (J2K_LOSSLESS, J2K) and bits > 26:
         return "OpenJPEG, the one encoder, keeps no more than 26 bits"
-    if syntax in (HT_LOSSLESS, HT_RPCL, HT) and not layout.is_grey and not layout.photometric.startswith("YBR_R"):
-        wants_ict = layout.photometric == "YBR_ICT" and layout.lossy
-        return "" if wants_ict else "htj2k_encode always applies the colour transform"
     if syntax == HT and layout.lossy and bits > 16:
         return "OpenJPH has no irreversible wavelet for 32 bits"
     return ""
@@ -367,6 +391,8 @@ def _htj2k(frame: np.ndarray, layout: Layout) -> bytes:
     options = {"level": 1e-5} if layout.lossy else {}
     if layout.syntax == HT_RPCL:
         options |= {"tlm": True}
+    if not layout.is_grey:
+        options |= {"rgb": layout.photometric in ("YBR_RCT", "YBR_ICT")}  # htj2k_decode gives the others by plane
     return imagecodecs.htj2k_encode(numbers, reversible=not layout.lossy, **options)
 
 
