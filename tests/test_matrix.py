@@ -6,6 +6,7 @@ What was written is the truth; for codecs that lose without a bound, two decoder
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from dataclasses import replace
@@ -240,6 +241,43 @@ def test_12_bit_jpeg_is_close_to_what_was_written(case, tmp_path):
     # There is one other decoder. A ramp over 4096 levels loses little at quality 98.
     path, expected = case.write(tmp_path)
     assert farthest(opened(path), expected) <= 4
+
+
+# The plain install
+
+
+_WITHOUT_JUDGES = """
+import pathlib, sys
+for name in ("gdcm", "_gdcm", "jpeg_ls", "openjpeg", "pylibjpeg", "SimpleITK"):
+    sys.modules[name] = None  # importing it raises ModuleNotFoundError
+import numpy as np
+import lazyvol as lv
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.dcm")):
+    try:
+        np.save(path.with_suffix(".npy"), lv.open_volume(path).values)
+    except lv.errors.LazyvolError as error:
+        print(path.name, error)
+"""
+
+
+@pytest.fixture(scope="module")
+def opened_without_judges(tmp_path_factory):
+    """Return the folder of the values of every case, opened where the decoders of the tests cannot be imported."""
+    folder = tmp_path_factory.mktemp("plain")
+    for number, case in enumerate(CASES):
+        path, _ = case.write(folder)
+        path.rename(folder / f"{number}.dcm")
+    said = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_JUDGES, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])
+def test_what_lazyvol_depends_on_decodes_it(number, opened_without_judges):
+    found = np.load(opened_without_judges / f"{number}.npy")
+    np.testing.assert_array_equal(found, opened(opened_without_judges / f"{number}.dcm"))
 
 
 # Types, dimensions and attributes
