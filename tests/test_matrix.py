@@ -392,9 +392,21 @@ WITH_CODEC = (em.LOSSLESS, em.LOSSLESS_SV1, em.LS, em.J2K_LOSSLESS, em.J2K, em.H
 @pytest.mark.parametrize("syntax", WITH_CODEC, ids=lambda s: UID(s).name)
 def test_overlays_in_the_unused_bits_of_a_stream_are_masked(syntax, bits, signed, tmp_path):
     layout = Layout(syntax, bits, signed)
-    stored = stored_for(layout)
+    stored = stored_for(layout, (1, 20, 18))
     words = em.encoder_of(replace(layout, bits_stored=16, signed=False))
     path = write_encoded(tmp_path / "made.dcm", stored, layout, encode=words, unused=0xF000)
+    np.testing.assert_array_equal(opened(path), stored)
+
+
+def test_a_pixel_element_as_long_as_its_frame_is_no_warning(tmp_path):
+    # With 20 bytes of table and item headers; pydicom takes it for an uncompressed one and warns, an error here.
+    layout = Layout(em.LS, 16)
+    stored = stored_for(layout, smooth=True)
+
+    def padded(frame):
+        return em.encoder_of(layout)(frame).ljust(stored.nbytes - 20, b"\0")
+
+    path = write_encoded(tmp_path / "made.dcm", stored, layout, encode=padded)
     np.testing.assert_array_equal(opened(path), stored)
 
 
@@ -475,6 +487,10 @@ def printed(case: Case, folder: Path) -> str:
     except Exception as error:  # the table shows it
         return f"FAILED: {type(error).__name__}"
     return "equal" if not far else "within one" if far <= case.tolerance else f"WRONG by {far}"
+
+
+def test_a_cell_of_the_table_says_equal(tmp_path):
+    assert printed(Case(ROWS[1], COLUMNS[7]), tmp_path) == "equal"
 
 
 def matrix() -> str:
