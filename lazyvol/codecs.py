@@ -1,7 +1,7 @@
 """imagecodecs as a decoder plugin of pydicom: exact, and decodes without holding the GIL.
 
-pydicom takes a frame out of its fragments and corrects the sign of JPEG-LS and JPEG 2000; only the codec
-itself comes from here. The names `is_available`, `DECODER_DEPENDENCIES` and `decode_frame` are what pydicom
+pydicom takes a frame out of its fragments; the codec, and what the sign and the unused bits of its numbers
+mean, come from here. The names `is_available`, `DECODER_DEPENDENCIES` and `decode_frame` are what pydicom
 asks of a plugin.
 """
 
@@ -22,7 +22,7 @@ from lazyvol.streams import StreamHeader, check_rle, check_stream
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 
-__all__ = ["ENCAPSULATED_PLAIN", "decoder_of", "missing_decoder", "plugin_of", "syntax_name"]
+__all__ = ["ENCAPSULATED_PLAIN", "RLE", "decoder_of", "missing_decoder", "plugin_of", "syntax_name"]
 
 Pixels = npt.NDArray[Any]
 
@@ -94,7 +94,24 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray:
         raise ValueError(f"the stream holds an image of shape {decoded.shape}, the header says {expected}")
     runner.set_option("planar_configuration", 0)
     runner.set_option("bits_allocated", decoded.dtype.itemsize * 8)
-    return bytearray(decoded.tobytes())
+    return bytearray(_within_bits(decoded, header, runner).tobytes())
+
+
+def _within_bits(decoded: Pixels, header: StreamHeader, runner: DecodeRunner) -> Pixels:
+    """Return numbers as BitsStored and PixelRepresentation have them (DICOM PS3.5 8.1.1, 8.2.1).
+
+    Bits beyond them are dropped and signs extended; numbers that a lossy codec puts beyond the range are clipped.
+    """
+    signed, size = runner.pixel_representation == 1, decoded.dtype.itemsize * 8
+    values = decoded.view(f"{'ui'[signed]}{decoded.dtype.itemsize}")
+    unsigned_stream = signed and not header.signed
+    bits = min(runner.bits_stored, size, header.precision if unsigned_stream else size)
+    if bits == size:
+        return values
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    if not header.exact and not (unsigned_stream and bool((values > high + high // 4).any())):
+        return np.clip(values, low, high)
+    return (values << (size - bits)) >> (size - bits)
 
 
 def _decoder(name: str, header: StreamHeader) -> Callable[[bytes], Pixels]:

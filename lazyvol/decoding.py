@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydicom.encaps import get_frame
 from pydicom.pixels.processing import convert_color_space
 
-from lazyvol.codecs import ENCAPSULATED_PLAIN, decoder_of, plugin_of
+from lazyvol.codecs import ENCAPSULATED_PLAIN, RLE, decoder_of, plugin_of
 from lazyvol.errors import PixelReadError
 from lazyvol.files import byte_reader, open_file
 from lazyvol.records import PixelFormat
@@ -24,10 +24,6 @@ _NO_TABLE = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
 """An empty basic offset table (DICOM PS3.5 A.4)."""
 _END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 """The end of a pixel element (DICOM PS3.5 A.4)."""
-_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
-"""Transfer syntaxes whose numbers may lie beside what was written, and so beyond BitsStored."""
-_KEEP_HIGH_BIT = frozenset({ENCAPSULATED_PLAIN, "1.2.840.10008.1.2.5"})
-"""Transfer syntaxes that keep words as they are, unused bits included; codecs have the value alone."""
 _TO_RGB = np.array([[1, 0, 1.402], [1, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587], [1, 1.772, 0]])
 """From Y, B and R without offset to red, green and blue (DICOM PS3.3 C.7.6.3.1.2)."""
 
@@ -51,12 +47,14 @@ def decode_frame(source: FrameSource, path: str) -> Pixels:
     finally:
         if hasattr(stream, "close"):
             stream.close()
-    return red_green_blue(_within_bits(values, pixels), str(found["photometric_interpretation"]))
+    if pixels.is_plain or pixels.transfer_syntax_uid == RLE:
+        values = only_stored_bits(values if values.flags.writeable else values.copy(), pixels)
+    return red_green_blue(values, str(found["photometric_interpretation"]))
 
 
 def _options(pixels: PixelFormat, count: int) -> dict[str, Any]:
     """Return what pydicom asks about the frames of a file."""
-    options: dict[str, Any] = {
+    return {
         "rows": pixels.rows,
         "columns": pixels.columns,
         "samples_per_pixel": pixels.samples_per_pixel,
@@ -68,8 +66,10 @@ def _options(pixels: PixelFormat, count: int) -> dict[str, Any]:
         "planar_configuration": pixels.planar_configuration,
         "pixel_keyword": pixels.element,
         "pixel_vr": pixels.vr,
+        "correct_unused_bits": False,
+        "apply_j2k_sign_correction": False,
+        "apply_jls_sign_correction": False,
     }
-    return options if pixels.is_plain else options | {"correct_unused_bits": False}
 
 
 def _stream(source: FrameSource, path: str) -> tuple[Any, int, int]:
@@ -122,24 +122,6 @@ def _plain_items(source: FrameSource, path: str) -> Pixels:
     if pixels.planar_configuration == 0:
         return words.reshape(pixels.rows, pixels.columns, samples)
     return np.moveaxis(words.reshape(samples, pixels.rows, pixels.columns), 0, -1)
-
-
-def _within_bits(values: Pixels, pixels: PixelFormat) -> Pixels:
-    """Return decoded numbers as BitsStored has them: what is lossy is clipped, else unused bits are dropped."""
-    if values.dtype.kind == "f":
-        return values
-    writeable = values if values.flags.writeable else values.copy()
-    syntax, bits = pixels.transfer_syntax_uid, pixels.bits_stored
-    if syntax in _KEEP_HIGH_BIT or pixels.is_plain:
-        return only_stored_bits(writeable, pixels)
-    if syntax not in _LOSSY:
-        return only_stored_bits(writeable, pixels, high_bit=bits - 1)
-    if pixels.pixel_representation == 0:
-        return np.minimum(writeable, 2**bits - 1, out=writeable) if bits < pixels.bits_allocated else writeable
-    half = 2 ** (bits - 1)
-    unextended = writeable >= half + half // 2  # two's complement of fewer bits than the stream has
-    writeable[unextended] -= 2 * half if bits < pixels.bits_allocated else 0
-    return np.clip(writeable, -half, half - 1, out=writeable)
 
 
 def red_green_blue(samples: Pixels, photometric: str) -> Pixels:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["StreamError", "StreamHeader", "check_rle", "check_stream", "stream_header"]
 
@@ -59,6 +59,9 @@ class StreamHeader:
     ended: bool = True
     """Whether the stream has its end: an end marker or, in JPEG 2000, all bytes of its tile-parts."""
 
+    exact: bool = True
+    """Whether it gives the very numbers that were encoded; JPEG by DCT, near-lossless and irreversible ones do not."""
+
 
 def stream_header(data: bytes, transfer_syntax_uid: str) -> StreamHeader:
     """Return what a compressed frame says of itself.
@@ -80,7 +83,7 @@ def stream_header(data: bytes, transfer_syntax_uid: str) -> StreamHeader:
     >>> siz = bytes.fromhex("ff4f ff51 0029 0000 00000005 00000004 00000000 00000000"
     ...                     "00000005 00000004 00000000 00000000 0001 8b0101")
     >>> stream_header(siz + bytes.fromhex("ff90 000a 0000 0000000e 0001 ff93 ffd9"), "1.2.840.10008.1.2.4.90")
-    StreamHeader(rows=4, columns=5, samples=1, precision=12, signed=True, colour='', ended=True)
+    StreamHeader(rows=4, columns=5, samples=1, precision=12, signed=True, colour='', ended=True, exact=False)
     """
     try:
         if transfer_syntax_uid in _JPEG_2000:
@@ -168,7 +171,9 @@ def _jpeg(data: bytes, frames: dict[int, tuple[int, ...]]) -> StreamHeader:
         elif marker == _APP0 and part[:5] == b"JFIF\0":
             colour = colour or "YCBCR"
         elif marker == _SOS:
-            return _frame_header(data, at + length, sof, body, colour, size)
+            found = _frame_header(data, at + length, sof, body, colour, size)
+            near = part[1 + 2 * part[0] : 2 + 2 * part[0]] if part and sof == 0xF7 else b""
+            return replace(found, exact=sof not in _DCT and not near.strip(b"\0"))
     raise StreamError("the stream has no scan")
 
 
@@ -250,10 +255,10 @@ def _jpeg_2000(data: bytes) -> StreamHeader:
     columns, rows, tiles = _size(tuple(grid), across, down)
     if bits & 0x7F > 37:
         raise StreamError(f"the stream says {(bits & 0x7F) + 1} bits a sample, at most 38 exist")
-    transform, at = _main_header(data, start + 4 + length)
+    transform, exact, at = _main_header(data, start + 4 + length)
     colour = "MCT" if transform and samples >= 3 else ""
     ended = _has_tiles(data, at, tiles)
-    return StreamHeader(rows, columns, samples, (bits & 0x7F) + 1, bits >= 0x80, colour, ended)
+    return StreamHeader(rows, columns, samples, (bits & 0x7F) + 1, bits >= 0x80, colour, ended, exact)
 
 
 def _codestream(data: bytes) -> int:
@@ -292,19 +297,19 @@ def _size(grid: tuple[int, ...], across: int, down: int) -> tuple[int, int, int]
     return columns, rows, tiles
 
 
-def _main_header(data: bytes, at: int) -> tuple[int, int]:
-    """Return whether components are transformed, and where the first tile-part begins."""
-    transform = -1
+def _main_header(data: bytes, at: int) -> tuple[int, bool, int]:
+    """Return whether components are transformed, whether reversibly, and where the first tile-part begins."""
+    transform, exact = -1, False
     for _ in range(_MOST_SEGMENTS):
         marker, length = struct.unpack_from(">HH", data, at)
         if marker == _SOT:
             if transform < 0:
                 raise StreamError("the stream does not say how it is coded")
-            return transform, at
+            return transform, exact, at
         if marker < 0xFF00 or length < 2:
             raise StreamError(f"the stream has no marker segment at byte {at}")
         if marker == _COD:
-            transform = data[at + 8]
+            transform, exact = data[at + 8], data[at + 13] == 1
         at += 2 + length
     raise StreamError(f"the stream has more than {_MOST_SEGMENTS} segments before its tiles")
 
