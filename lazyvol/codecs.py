@@ -17,19 +17,18 @@ import numpy.typing as npt
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
+from lazyvol.records import ENCAPSULATED
 from lazyvol.streams import StreamHeader, check_rle, check_stream
 
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 
-__all__ = ["ENCAPSULATED_PLAIN", "RLE", "decoder_of", "missing_decoder", "plugin_of", "syntax_name"]
+__all__ = ["RLE", "decoder_of", "missing_decoder", "plugin_of", "syntax_name"]
 
 Pixels = npt.NDArray[Any]
 
 PLUGIN = "imagecodecs"
 RLE = "1.2.840.10008.1.2.5"
-ENCAPSULATED_PLAIN = "1.2.840.10008.1.2.1.98"
-"""Uncompressed frames in items: no codec is needed (DICOM PS3.5 annex A.4.11)."""
 _CODECS = {
     "1.2.840.10008.1.2.4.50": ("jpeg8",),
     "1.2.840.10008.1.2.4.51": ("jpeg8",),
@@ -46,7 +45,7 @@ _CODECS = {
 }
 """Names of the codecs in imagecodecs by transfer syntax, the best first (DICOM PS3.6 table A-1)."""
 _NEWER = {
-    "1.2.840.10008.1.2.1.98": "Encapsulated Uncompressed Explicit VR Little Endian",
+    ENCAPSULATED: "Encapsulated Uncompressed Explicit VR Little Endian",
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
@@ -87,8 +86,8 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray:
     if name == "jpeg8" and header.samples == 3:
         runner.set_option("photometric_interpretation", _colours(header, runner.photometric_interpretation))
     decoded = _decode_whole(_decoder(name, header), source, header, name)
-    if decoded.ndim == 3 and decoded.shape == (size["samples"], size["rows"], size["columns"]):
-        decoded = np.moveaxis(decoded, 0, -1)
+    if name == "htj2k" and decoded.ndim == 3 and not header.colour:
+        decoded = np.moveaxis(decoded, 0, -1)  # samples that are not transformed together come as planes
     expected = (size["rows"], size["columns"], size["samples"])[: 2 if size["samples"] == 1 else 3]
     if decoded.shape != expected:
         raise ValueError(f"the stream holds an image of shape {decoded.shape}, the header says {expected}")
@@ -103,7 +102,7 @@ def _within_bits(decoded: Pixels, header: StreamHeader, runner: DecodeRunner) ->
     Bits beyond them are dropped and signs extended; numbers that a lossy codec puts beyond the range are clipped.
     """
     signed, size = runner.pixel_representation == 1, decoded.dtype.itemsize * 8
-    values = decoded.view(f"{'ui'[signed]}{decoded.dtype.itemsize}")
+    values: Pixels = decoded.view(f"{'ui'[signed]}{decoded.dtype.itemsize}")
     unsigned_stream = signed and not header.signed
     bits = min(runner.bits_stored, size, header.precision if unsigned_stream else size)
     if bits == size:
@@ -111,7 +110,7 @@ def _within_bits(decoded: Pixels, header: StreamHeader, runner: DecodeRunner) ->
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     if not header.exact and not (unsigned_stream and bool((values > high + high // 4).any())):
         return np.clip(values, low, high)
-    return (values << (size - bits)) >> (size - bits)
+    return np.asarray((values << (size - bits)) >> (size - bits))
 
 
 def _decoder(name: str, header: StreamHeader) -> Callable[[bytes], Pixels]:
@@ -174,7 +173,7 @@ def plugin_of(transfer_syntax_uid: str) -> str:
 
 def missing_decoder(transfer_syntax_uid: str) -> str:
     """Return why frames of a transfer syntax cannot be decoded here, and what to do; empty if they can."""
-    if transfer_syntax_uid == ENCAPSULATED_PLAIN:
+    if transfer_syntax_uid == ENCAPSULATED:
         return ""
     try:
         decoder = decoder_of(transfer_syntax_uid)

@@ -9,11 +9,11 @@ import numpy.typing as npt
 from pydicom.encaps import get_frame
 from pydicom.pixels.processing import convert_color_space
 
-from lazyvol.codecs import ENCAPSULATED_PLAIN, RLE, decoder_of, plugin_of
+from lazyvol.codecs import RLE, decoder_of, plugin_of
 from lazyvol.errors import PixelReadError
 from lazyvol.files import byte_reader, open_file
-from lazyvol.records import PixelFormat
-from lazyvol.rescale import only_stored_bits, stored_dtype
+from lazyvol.records import ENCAPSULATED, PixelFormat
+from lazyvol.rescale import arranged, only_stored_bits, stored_dtype
 from lazyvol.sources import FrameSource
 
 __all__ = ["decode_frame", "red_green_blue"]
@@ -37,7 +37,7 @@ def decode_frame(source: FrameSource, path: str) -> Pixels:
         Shape (rows, columns), or (rows, columns, 3) of colour, which is red, green and blue.
     """
     pixels = source.pixels
-    if pixels.transfer_syntax_uid == ENCAPSULATED_PLAIN:
+    if pixels.transfer_syntax_uid == ENCAPSULATED:
         return red_green_blue(_plain_items(source, path), pixels.photometric_interpretation)
     decoder, plugin = decoder_of(pixels.transfer_syntax_uid), plugin_of(pixels.transfer_syntax_uid)
     stream, count, index = _stream(source, path)
@@ -111,17 +111,11 @@ def _plain_items(source: FrameSource, path: str) -> Pixels:
         raise PixelReadError(
             f"{source.where(path)} has {len(raw)} of {pixels.frame_bytes} bytes. Copy the file again, or leave it out."
         )
-    samples = pixels.samples_per_pixel
     if pixels.bits_allocated == 1:
         bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
         return np.asarray(bits[: pixels.frame_bits].reshape(pixels.rows, pixels.columns))
     words = np.frombuffer(raw[: pixels.frame_bytes], stored_dtype(pixels)).copy()
-    words = only_stored_bits(words, pixels)
-    if samples == 1:
-        return words.reshape(pixels.rows, pixels.columns)
-    if pixels.planar_configuration == 0:
-        return words.reshape(pixels.rows, pixels.columns, samples)
-    return np.moveaxis(words.reshape(samples, pixels.rows, pixels.columns), 0, -1)
+    return arranged(only_stored_bits(words, pixels), pixels.rows, pixels)
 
 
 def red_green_blue(samples: Pixels, photometric: str) -> Pixels:

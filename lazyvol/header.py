@@ -33,6 +33,9 @@ PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7F
 _STOPS = {*PIXELS, SHARED_GROUPS, PER_FRAME_GROUPS}
 """Where pydicom stops: functional groups are walked without it."""
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_AT_A_SERVER = ("1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95")
+"""JPIP Referenced, and the same deflated (DICOM PS3.5 annexes A.6, A.7)."""
+_DEFLATED = (DEFLATED, _AT_A_SERVER[1])
 _TRANSFER_SYNTAX = 0x00020010
 _META = 2048
 """Bytes within which the file meta information ends."""
@@ -99,7 +102,7 @@ def require_dicom(file: BinaryIO) -> None:
 def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
     """Find the elements before the pixels, and where the pixels begin; also the extended offset table."""
     require_dicom(file)
-    deflated_from = _deflated_from(file)
+    deflated_from, deflated = _deflated_from(file)
     if deflated_from:
         file.seek(deflated_from)
         file = InflatedFile(file)  # type: ignore[assignment]  # has what pydicom reads with
@@ -111,7 +114,7 @@ def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
         return tag in _STOPS
 
     dataset = read_partial(file, stop_when=at_groups_or_pixels, force=True)
-    syntax = DEFLATED if deflated_from else str(dataset.file_meta.get("TransferSyntaxUID", ""))
+    syntax = deflated or str(dataset.file_meta.get("TransferSyntaxUID", ""))
     implicit, little = dataset.original_encoding
     if not syntax:
         syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
@@ -120,11 +123,11 @@ def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
     if sop_class == _MEDIA_STORAGE_DIRECTORY or "DirectoryRecordSequence" in dataset:
         raise HeaderError("a DICOMDIR: an index of other files, without pixels")
     if not stopped:
-        raise _no_pixels(dataset, sop_class)
+        raise _no_pixels(dataset, sop_class, str(syntax))
     encoding = Encoding(not implicit, bool(little))
     tail = _tail(file, encoding, stopped[0])
     if tail.pixels is None:
-        raise _no_pixels(dataset, sop_class)
+        raise _no_pixels(dataset, sop_class, str(syntax))
     raw = _raw_values(dataset)
     elements = Elements(
         values=raw,
@@ -144,23 +147,21 @@ def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
     return elements, tail.extended or _bytes_of(dataset, 0x7FE00001)
 
 
-def _deflated_from(file: BinaryIO) -> int:
-    """Return the byte where a deflated data set begins, after the file meta information; 0 if it is none."""
+def _deflated_from(file: BinaryIO) -> tuple[int, str]:
+    """Return the byte where a deflated data set begins and its transfer syntax; 0 and nothing if it is none."""
     head = file.read(_META)
     file.seek(0)
-    if head[128:132] != b"DICM" or DEFLATED.encode() not in head:
-        return 0
-    at, encoding = 132, Encoding(True, True)
+    if head[128:132] != b"DICM" or not any(uid.encode() in head for uid in _DEFLATED):
+        return 0, ""
+    syntax, at, encoding = "", 132, Encoding(True, True)
     try:
         while (element := element_at(head, at, encoding)).tag >> 16 == 2:
             if element.tag == _TRANSFER_SYNTAX:
                 syntax = head[element.start : element.start + element.length].decode("latin-1").strip(" \0")
-                if syntax != DEFLATED:
-                    return 0
             at = skip(head, element, encoding)
     except CutShortError:
-        return 0
-    return at
+        return 0, ""
+    return (at, syntax) if syntax in _DEFLATED else (0, "")
 
 
 def _tail(file: BinaryIO, encoding: Encoding, stopped: tuple[int, str | None, int]) -> Tail:
@@ -194,10 +195,14 @@ def _description(dataset: Dataset) -> str:
     return str(dataset.get("SeriesDescription", "") or "")
 
 
-def _no_pixels(dataset: Dataset, sop_class: str) -> HeaderError:
+def _no_pixels(dataset: Dataset, sop_class: str, syntax: str) -> HeaderError:
     if not sop_class:
         return HeaderError("not DICOM, or cut short: no SOPClassUID and no pixels", damaged=True)
     kind = UID(sop_class).name
+    if syntax in _AT_A_SERVER:
+        return HeaderError(
+            f"no pixels: a {kind} encoded as {syntax} ({UID(syntax).name}), whose pixels lie at a server"
+        )
     if 0x00280010 in dataset:
         return HeaderError(f"cut short: a {kind} whose header ends before its pixels", damaged=True)
     return HeaderError(f"no pixels: {kind}", damaged="Image Storage" in kind)

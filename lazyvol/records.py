@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFLATED",
+    "ENCAPSULATED",
     "NATIVE",
     "Frame",
     "FrameSet",
@@ -33,6 +34,8 @@ Value = str | float | int | tuple[str, ...] | tuple[float, ...]
 
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 """Transfer syntaxes of uncompressed pixels, other than deflated ones (DICOM PS3.5 annex A)."""
+ENCAPSULATED = "1.2.840.10008.1.2.1.98"
+"""Uncompressed frames in items (DICOM PS3.5 annex A.4.11)."""
 DEFLATED = "1.2.840.10008.1.2.1.99"
 """The whole data set is compressed, its pixels as they are within (DICOM PS3.5 annex A.5)."""
 
@@ -104,7 +107,8 @@ class PixelFormat:
     @property
     def is_subsampled(self) -> bool:
         """Whether two uncompressed pixels share their colour (YBR_FULL_422, DICOM PS3.3 C.7.6.3.1.2)."""
-        return self.photometric_interpretation == "YBR_FULL_422" and self.samples_per_pixel == 3 and self.is_plain
+        uncompressed = self.is_plain or self.transfer_syntax_uid == ENCAPSULATED
+        return uncompressed and self.photometric_interpretation == "YBR_FULL_422" and self.samples_per_pixel == 3
 
     @property
     def is_colour(self) -> bool:

@@ -12,7 +12,7 @@ from lazyvol.errors import PixelRangeError
 from lazyvol.records import LookupTable, PixelFormat
 from lazyvol.tables import look_up
 
-__all__ = ["Scale", "only_stored_bits", "rescale", "stored_dtype"]
+__all__ = ["Scale", "arranged", "only_stored_bits", "rescale", "stored_dtype"]
 
 Pixels = npt.NDArray[Any]
 
@@ -146,3 +146,18 @@ def only_stored_bits(stored: Pixels, pixels: PixelFormat, *, high_bit: int | Non
         np.left_shift(native, above, out=native)
         np.right_shift(native, unused, out=native)
     return native
+
+
+def arranged(words: Pixels, rows: int, pixels: PixelFormat) -> Pixels:
+    """Return the numbers of whole rows as (rows, columns), or (rows, columns, samples) of colour.
+
+    Of two pixels of YBR_FULL_422, Y Y B R, each has its Y and their B and R (DICOM PS3.3 C.7.6.3.1.2).
+    """
+    samples = pixels.samples_per_pixel
+    if pixels.is_subsampled:
+        return np.asarray(words.reshape(rows, -1, 4)[..., [0, 2, 3, 1, 2, 3]].reshape(rows, -1, 3))
+    if samples == 1:
+        return words.reshape(rows, -1)
+    if pixels.planar_configuration == 0:
+        return words.reshape(rows, -1, samples)
+    return np.moveaxis(words.reshape(samples, rows, -1), 0, -1)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyvol.files import ReadInto, byte_reader
-from lazyvol.rescale import only_stored_bits, stored_dtype
+from lazyvol.rescale import arranged, only_stored_bits, stored_dtype
 from lazyvol.sources import FrameSource
 
 __all__ = ["read_rows"]
@@ -38,18 +38,11 @@ def read_rows(source: FrameSource, path: str, rows: Indices) -> Pixels:
     with byte_reader(source.file(path)) as read_into:
         if pixels.bits_allocated == 1:
             return _read_bits(source, path, rows, read_into)
-        if pixels.samples_per_pixel == 1:
-            return only_stored_bits(_read_plane(source, path, rows, pixels.columns, 0, read_into), pixels)
-        if pixels.is_subsampled:
-            return _spread(_read_plane(source, path, rows, pixels.columns * 2, 0, read_into))
-        if pixels.planar_configuration == 0:
-            flat = _read_plane(source, path, rows, pixels.columns * pixels.samples_per_pixel, 0, read_into)
-            stored = flat.reshape(len(rows), pixels.columns, pixels.samples_per_pixel)
-        else:
-            planes = range(pixels.samples_per_pixel)
-            read = [_read_plane(source, path, rows, pixels.columns, n, read_into) for n in planes]
-            stored = np.stack(read, axis=-1)
-    return only_stored_bits(stored, pixels)
+        planes = pixels.samples_per_pixel if pixels.planar_configuration and not pixels.is_subsampled else 1
+        width = pixels.frame_bits // (pixels.rows * planes * pixels.bits_allocated)
+        read = [_read_plane(source, path, rows, width, n, read_into) for n in range(planes)]
+    stored = only_stored_bits(read[0] if planes == 1 else np.stack(read), pixels)
+    return arranged(stored, len(rows), pixels)
 
 
 def _read_plane(source: FrameSource, path: str, rows: Indices, width: int, plane: int, read_into: ReadInto) -> Pixels:
@@ -91,9 +84,3 @@ def _read_bits(source: FrameSource, path: str, rows: Indices, read_into: ReadInt
         raise source.short(path)
     bits = np.unpackbits(packed, bitorder="little")[low % 8 : low % 8 + high - low]
     return np.asarray(bits.reshape(-1, pixels.columns)[rows - rows.min()])
-
-
-def _spread(pairs: Pixels) -> Pixels:
-    """Return rows of YBR_FULL_422, Y Y B R for two pixels, as Y B R for each (DICOM PS3.3 C.7.6.3.1.2)."""
-    two = pairs.reshape(len(pairs), -1, 4)
-    return np.asarray(two[..., [0, 2, 3, 1, 2, 3]].reshape(len(pairs), -1, 3))

@@ -141,7 +141,11 @@ def palette(entries: np.ndarray, first: int, entry_bits: int, *, order: str = "<
     made: dict[str, object] = {}
     for colour, table in zip(("Red", "Green", "Blue"), entries, strict=True):
         made[f"{colour}PaletteColorLookupTableDescriptor"] = [table.size % 65536, first, entry_bits]
-        made[f"{colour}PaletteColorLookupTableData"] = _even(table.astype(f"{order}u{entry_bits // 8}").tobytes())
+        content = _even(table.astype(f"{order}u{entry_bits // 8}").tobytes())
+        swapped = entry_bits == 8 and order == ">"  # bytes lie in words (DICOM PS3.5 annex D)
+        made[f"{colour}PaletteColorLookupTableData"] = (
+            np.frombuffer(content, "u2").byteswap().tobytes() if swapped else content
+        )
     return made
 
 
