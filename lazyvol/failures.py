@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Failure", "failures_noted", "note_failure"]
+import numpy as np
+
+from lazyvol.errors import Finding, finding
+
+__all__ = ["Failure", "failures_noted", "filled_finding", "note_failure"]
 
 Failure = tuple[str, int]
 """Path of a file, and number of a frame in it from 0."""
@@ -59,3 +64,37 @@ def _events() -> list[Any]:
     except ValueError:
         return []
     return list(client.get_events(_TOPIC) or ())
+
+
+def filled_finding(volume: Any, failed: Set[Failure]) -> Finding | None:
+    """Return the finding on the frames of a volume that were filled; None if none of them was.
+
+    Parameters
+    ----------
+    volume
+        A volume with the coordinate ``source`` of its files, and ``frame_number`` if they hold several frames.
+    failed
+        What was noted while it was read.
+    """
+    if not failed or "source" not in volume.coords:
+        return None
+    source = volume.coords["source"].reset_coords(drop=True)
+    number = volume.coords.get("frame_number", source == "\n")  # without one, each file holds one frame
+    number = number.reset_coords(drop=True)
+    number = number.broadcast_like(source)
+    source = source.broadcast_like(number).transpose(*number.dims)
+    images = zip(source.values.ravel(), number.values.ravel(), strict=True)
+    bad = [(_absolute(str(path)), max(0, int(n) - 1)) in failed for path, n in images]
+    if not any(bad):
+        return None
+    lost = number.copy(data=np.reshape(bad, number.shape))
+    along_z = lost.any([d for d in lost.dims if d != "z"]) if "z" in lost.dims else lost.any()
+    slices = tuple(int(k) for k in np.flatnonzero(along_z.values)) if "z" in lost.dims else ()
+    message = (
+        f"{sum(bad)} of {len(bad)} images could not be read when they were saved; the fill value stands in their place."
+    )
+    return finding("frames-filled", message, slices=slices, values=(sum(bad), len(bad)))
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path or path.startswith("dataset[") else os.path.abspath(path)

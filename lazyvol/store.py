@@ -10,12 +10,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import product
 from typing import Any
@@ -32,6 +29,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from lazyvol.chunks import Chunks, chunked, store_chunks
 from lazyvol.convention import attrs_with_nan, geometry_of, strict, with_frame_of_reference
 from lazyvol.errors import IncompleteStoreError, OptionError, SourceNotFoundError, StoreError
+from lazyvol.failures import failures_noted, filled_finding
+from lazyvol.lock import LOCK, locked
 from lazyvol.privacy import Identifiers, pseudonym, read_key
 
 __all__ = ["open_zarr", "save_zarr"]
@@ -42,9 +41,6 @@ NAME = "image"
 LEVEL = "scale0"
 LAYOUT = 1
 """Version of the layout, in the root's attributes."""
-_LOCK = "lazyvol.lock"
-_HEARTBEAT = 10.0
-"""Seconds between signs of life of a writer; another host's is dead after six of them."""
 
 
 def save_zarr(
@@ -58,7 +54,8 @@ def save_zarr(
     """Write a volume to a chunked, sharded Zarr store, slab by slab in bounded memory.
 
     Each task reads one slab of whole slices and writes one shard; under a ``dask.distributed``
-    client the tasks run there.
+    client the tasks run there. Frames that were filled because they could not be read
+    (``on_error="fill"``) are named in a finding of the store.
 
     Parameters
     ----------
@@ -105,8 +102,12 @@ def save_zarr(
     if os.path.lexists(path) and not os.path.isfile(os.path.join(path, "zarr.json")):
         raise StoreError(f"{path} exists and is no Zarr store, so it is not overwritten. Give another name.")
     partial = f"{path}.partial"
-    with _locked(partial):
-        _write(kept, partial, identifiers, progress)
+    with locked(partial):
+        with failures_noted() as failed:
+            image = _write(kept, partial, identifiers, progress)
+        if filled := filled_finding(volume, failed):
+            image.attrs["findings"] = [*volume.attrs.get("findings", []), filled.to_json()]
+        _complete(partial)
         _appear(partial, path)
 
 
@@ -269,7 +270,8 @@ def _without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.D
     return kept
 
 
-def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progress: bool) -> None:
+def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progress: bool) -> zarr.Array[Any]:
+    """Write the values, and all but the word that the store is complete."""
     slabs, shards, chunks = store_chunks(volume.dims, volume.shape, volume.dtype)
     about: dict[str, Any] = {
         "layout": LAYOUT,
@@ -297,6 +299,12 @@ def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progres
     data = chunked(volume.rename(NAME), slabs).data.rechunk(tuple(slabs.values()))
     with _bar(progress):
         da.store(data, image, lock=False)  # type: ignore[arg-type]  # a Zarr array takes slices
+    return image
+
+
+def _complete(partial: str) -> None:
+    root = zarr.open_group(partial)
+    about: Any = root.attrs["lazyvol"]
     root.attrs["lazyvol"] = {**about, "complete": True}
 
 
@@ -322,79 +330,5 @@ def _appear(partial: str, path: str) -> None:
     if os.path.lexists(path):
         os.rename(path, old)
     os.rename(partial, path)  # with its lock, so that no other writer takes it for abandoned
-    os.remove(os.path.join(path, _LOCK))
+    os.remove(os.path.join(path, LOCK))
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _locked(partial: str) -> Iterator[None]:
-    """Hold ``partial`` as its only writer, empty; what a dead writer left in it is removed."""
-    try:
-        os.makedirs(partial, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"{partial} cannot be made: {error.strerror}. Give a store in a folder that is yours."
-        ) from error
-    lock = os.path.join(partial, _LOCK)
-    _take(lock, partial)
-    for entry in os.scandir(partial):
-        if entry.name != _LOCK:
-            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
-    stop = threading.Event()
-    beat = threading.Thread(target=_show_life, args=(lock, stop), daemon=True)
-    beat.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        beat.join()
-        if os.path.exists(lock):
-            os.remove(lock)
-
-
-def _take(lock: str, partial: str) -> None:
-    for _ in range(2):
-        try:
-            file = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError:
-            _remove_dead(lock, partial)
-        else:
-            with os.fdopen(file, "w") as new:
-                json.dump({"host": socket.gethostname(), "pid": os.getpid()}, new)
-            return
-    raise StoreError(f"{partial} is being written by another process. Wait for it, or give another name.")
-
-
-def _remove_dead(lock: str, partial: str) -> None:
-    """Remove the lock of a writer that no longer lives; raise if it does."""
-    try:
-        with open(lock, encoding="utf-8") as file:
-            writer = json.load(file)
-        silent = time.time() - os.stat(lock).st_mtime
-    except FileNotFoundError:
-        return
-    except ValueError:
-        writer, silent = {}, time.time() - os.stat(lock).st_mtime
-    here = writer.get("host") == socket.gethostname()
-    if silent < 6 * _HEARTBEAT and (not here or _is_running(writer["pid"])):
-        raise StoreError(
-            f"{partial} is being written by process {writer.get('pid')} on {writer.get('host')}. Wait for it, or give "
-            "another name."
-        )
-    dead = f"{lock}.{uuid.uuid4().hex}"
-    os.rename(lock, dead)
-    os.remove(dead)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True
-
-
-def _show_life(lock: str, stop: threading.Event) -> None:
-    while not stop.wait(_HEARTBEAT):
-        if os.path.exists(lock):
-            os.utime(lock)

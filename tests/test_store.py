@@ -533,7 +533,7 @@ def test_a_lock_without_a_sign_of_life_for_a_minute_is_taken_over(volume, store,
 
 
 def test_a_writer_shows_signs_of_life(volume, store, monkeypatch):
-    monkeypatch.setattr("lazyvol.store._HEARTBEAT", 0.01)
+    monkeypatch.setattr("lazyvol.lock._HEARTBEAT", 0.01)
     lock, ages = store.parent / "a.zarr.partial" / "lazyvol.lock", []
 
     def look(block):

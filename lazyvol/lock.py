@@ -1,0 +1,95 @@
+"""The lock of a store that is being written: one writer at a time, and none that has died."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lazyvol.errors import StoreError
+
+__all__ = ["LOCK", "locked"]
+
+LOCK = "lazyvol.lock"
+_HEARTBEAT = 10.0
+"""Seconds between signs of life of a writer; another host's is dead after six of them."""
+
+
+@contextmanager
+def locked(partial: str) -> Iterator[None]:
+    """Hold ``partial`` as its only writer, empty; what a dead writer left in it is removed."""
+    try:
+        os.makedirs(partial, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{partial} cannot be made: {error.strerror}. Give a store in a folder that is yours."
+        ) from error
+    lock = os.path.join(partial, LOCK)
+    _take(lock, partial)
+    for entry in os.scandir(partial):
+        if entry.name != LOCK:
+            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
+    stop = threading.Event()
+    beat = threading.Thread(target=_show_life, args=(lock, stop), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+        if os.path.exists(lock):
+            os.remove(lock)
+
+
+def _take(lock: str, partial: str) -> None:
+    for _ in range(2):
+        try:
+            file = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            _remove_dead(lock, partial)
+        else:
+            with os.fdopen(file, "w") as new:
+                json.dump({"host": socket.gethostname(), "pid": os.getpid()}, new)
+            return
+    raise StoreError(f"{partial} is being written by another process. Wait for it, or give another name.")
+
+
+def _remove_dead(lock: str, partial: str) -> None:
+    """Remove the lock of a writer that no longer lives; raise if it does."""
+    try:
+        with open(lock, encoding="utf-8") as file:
+            writer = json.load(file)
+        silent = time.time() - os.stat(lock).st_mtime
+    except FileNotFoundError:
+        return
+    except ValueError:
+        writer, silent = {}, time.time() - os.stat(lock).st_mtime
+    here = writer.get("host") == socket.gethostname()
+    if silent < 6 * _HEARTBEAT and (not here or _is_running(writer["pid"])):
+        raise StoreError(
+            f"{partial} is being written by process {writer.get('pid')} on {writer.get('host')}. Wait for it, or give "
+            "another name."
+        )
+    dead = f"{lock}.{uuid.uuid4().hex}"
+    os.rename(lock, dead)
+    os.remove(dead)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
+
+
+def _show_life(lock: str, stop: threading.Event) -> None:
+    while not stop.wait(_HEARTBEAT):
+        if os.path.exists(lock):
+            os.utime(lock)
