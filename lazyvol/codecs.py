@@ -146,8 +146,11 @@ def _decode_rle(source: bytes, runner: DecodeRunner) -> bytearray:
     shape = runner.rows, runner.columns, runner.samples_per_pixel
     check_rle(source, *shape, runner.bits_allocated)
     decoded = imagecodecs.dicomrle_decode(source, np.dtype(f"<u{runner.bits_allocated // 8}"))
+    size = int(np.prod(shape)) * (runner.bits_allocated // 8)
+    if len(decoded) != size:
+        raise ValueError(f"the stream holds {len(decoded)} bytes of pixels, the header says {size}")
     runner.set_option("planar_configuration", 1)
-    return bytearray(decoded[: int(np.prod(shape)) * (runner.bits_allocated // 8)])
+    return bytearray(decoded)
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pydicom.pixels.processing import convert_color_space
 from lazyvol.codecs import RLE, decoder_of, plugin_of
 from lazyvol.errors import PixelReadError
 from lazyvol.files import byte_reader, open_file
+from lazyvol.fragments import read_fragments
 from lazyvol.records import ENCAPSULATED, PixelFormat
 from lazyvol.rescale import arranged, only_stored_bits, stored_dtype
 from lazyvol.sources import FrameSource
@@ -40,13 +42,13 @@ def decode_frame(source: FrameSource, path: str) -> Pixels:
     if pixels.transfer_syntax_uid == ENCAPSULATED:
         return red_green_blue(_plain_items(source, path), pixels.photometric_interpretation)
     decoder, plugin = decoder_of(pixels.transfer_syntax_uid), plugin_of(pixels.transfer_syntax_uid)
-    stream, count, index = _stream(source, path)
-    options = _options(pixels, count)
-    try:
-        values, found = decoder.as_array(stream, index=index, raw=True, decoding_plugin=plugin, **options)
-    finally:
-        if hasattr(stream, "close"):
-            stream.close()
+    if pixels.is_plain:
+        with open_file(source.file(path)) as file:
+            file.seek(source.offset or 0)
+            values, found = decoder.as_array(file, index=source.index, raw=True, **_options(pixels, source.count))
+    else:
+        items = _items(source, path)
+        values, found = decoder.as_array(items, index=0, raw=True, decoding_plugin=plugin, **_options(pixels, 1))
     if pixels.is_plain or pixels.transfer_syntax_uid == RLE:
         values = only_stored_bits(values if values.flags.writeable else values.copy(), pixels)
     return red_green_blue(values, str(found["photometric_interpretation"]))
@@ -72,40 +74,42 @@ def _options(pixels: PixelFormat, count: int) -> dict[str, Any]:
     }
 
 
-def _stream(source: FrameSource, path: str) -> tuple[Any, int, int]:
-    """Return where pydicom finds the frame: an open file or bytes, how many frames they hold, and which it is."""
-    if source.length is not None:
-        return _items(source, path), 1, 0
-    file = open_file(source.file(path))
-    file.seek(source.offset or 0)
-    return file, source.count, source.index
-
-
 def _items(source: FrameSource, path: str) -> bytes:
     """Return the fragments of one frame as a pixel element of its own, with an empty offset table."""
-    assert source.offset is not None
-    assert source.length is not None
-    if not source.length:
-        raise PixelReadError(
-            f"{path} is cut short: it does not hold frame {source.index + 1}. Copy the file again, or leave it out."
-        )
-    items = np.empty(source.length, np.uint8)
     with byte_reader(source.file(path)) as read_into:
-        if read_into(memoryview(items.data), source.offset) < source.length:
-            raise source.short(path)
-    encapsulated = _NO_TABLE + items.tobytes()
+
+        def read_at(offset: int, size: int) -> bytes:
+            part = np.empty(size, np.uint8)
+            return part[: read_into(memoryview(part.data), offset)].tobytes()
+
+        offset, length = _span(source, path, read_at)
+        items = read_at(offset, length)
+    if len(items) < length:
+        raise source.short(path)
     # without an end, pydicom takes what is as long as a frame for an uncompressed one, and warns
-    return encapsulated + _END
+    return _NO_TABLE + items + _END
+
+
+def _span(source: FrameSource, path: str, read_at: Callable[[int, int], bytes]) -> tuple[int, int]:
+    """Return where the items of a frame begin in the file, and their length."""
+    assert source.offset is not None
+    if source.length is not None:
+        found, whole = (source.offset, source.length), source.length > 0
+    else:
+        fragments = read_fragments(read_at, source.offset)
+        first = fragments.begins[0] if fragments.begins else fragments.end
+        found, whole = (first, fragments.end - first), bool(fragments.begins) and not fragments.torn
+    if not whole:
+        raise PixelReadError(
+            f"{path} is cut short: it does not hold frame {source.index + 1} whole. Copy the file again, or leave it "
+            "out."
+        )
+    return found
 
 
 def _plain_items(source: FrameSource, path: str) -> Pixels:
     """Return an uncompressed frame out of its items."""
-    stream, count, index = _stream(source, path)
-    try:
-        raw = get_frame(stream, index, number_of_frames=count)
-    finally:
-        if hasattr(stream, "close"):
-            stream.close()
+    raw = get_frame(_items(source, path), 0, number_of_frames=1)
     pixels = source.pixels
     if len(raw) < pixels.frame_bytes:
         raise PixelReadError(

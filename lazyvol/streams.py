@@ -82,8 +82,9 @@ def stream_header(data: bytes, transfer_syntax_uid: str) -> StreamHeader:
     --------
     >>> siz = bytes.fromhex("ff4f ff51 0029 0000 00000005 00000004 00000000 00000000"
     ...                     "00000005 00000004 00000000 00000000 0001 8b0101")
-    >>> stream_header(siz + bytes.fromhex("ff90 000a 0000 0000000e 0001 ff93 ffd9"), "1.2.840.10008.1.2.4.90")
-    StreamHeader(rows=4, columns=5, samples=1, precision=12, signed=True, colour='', ended=True, exact=False)
+    >>> cod = bytes.fromhex("ff52 000c 00 00 0001 00 05 04 04 00 01")
+    >>> stream_header(siz + cod + bytes.fromhex("ff90 000a 0000 0000000e 0001 ff93 ffd9"), "1.2.840.10008.1.2.4.90")
+    StreamHeader(rows=4, columns=5, samples=1, precision=12, signed=True, colour='', ended=True, exact=True)
     """
     try:
         if transfer_syntax_uid in _JPEG_2000:

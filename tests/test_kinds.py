@@ -19,7 +19,6 @@ from made import examples
 from pydicom.data import get_testdata_file
 
 import lazyvol as lv
-from lazyvol.errors import UnsupportedSeriesError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # SWIG types of SimpleITK, from Python 3.12
@@ -631,11 +630,12 @@ def test_nothing_of_the_patient_is_in_a_cine(tmp_path, sop_class):
     assert km.secrets_in(volume.attrs) == []
 
 
-def test_a_cine_in_colour_is_refused_by_name(tmp_path, sop_class):
-    colour = np.zeros((3, km.ROWS, km.COLUMNS, 3), "u1")
+def test_a_cine_in_colour_has_times_first_and_samples_last(tmp_path, sop_class):
+    colour = np.random.default_rng(3).integers(0, 256, (3, km.ROWS, km.COLUMNS, 3), "u1")
     path = km.write(tmp_path / "cine.dcm", km.cine(colour, sop_class, FrameTime=40.0))
-    with pytest.raises(UnsupportedSeriesError, match=r"(?i)colou?r|RGB"):
-        lv.open_volume(path)
+    volume = lv.open_volume(path)
+    assert volume.dims == ("time", "z", "y", "x", "sample")
+    np.testing.assert_array_equal(volume.isel(z=0), colour)
 
 
 @pytest.mark.parametrize(

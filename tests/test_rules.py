@@ -404,10 +404,18 @@ def test_one_position_twice_is_refused_and_says_what_can_be_done(folder_of):
         lv.open_volume(folder_of(images))
 
 
-def test_colour_is_refused_by_name(folder_of):
+def test_colour_has_its_samples_last(folder_of):
     colour = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0, **EIGHT_BITS}
+    stored = np.arange(20 * 24 * 3, dtype="u2").astype("u1").reshape(20, 24, 3)
+    volume = lv.open_volume(folder_of(made.series(3, stored=stored, **colour)))
+    assert volume.dims == ("z", "y", "x", "sample")
+    np.testing.assert_array_equal(volume, np.stack([stored] * 3))
+
+
+def test_a_kind_of_colour_that_is_not_known_is_refused_by_name(folder_of):
+    colour = {"SamplesPerPixel": 3, "PhotometricInterpretation": "HSV", "PlanarConfiguration": 0, **EIGHT_BITS}
     images = made.series(3, stored=np.zeros((20, 24, 3), "u1"), **colour)
-    with pytest.raises(UnsupportedSeriesError, match="RGB"):
+    with pytest.raises(UnsupportedSeriesError, match="HSV"):
         lv.open_volume(folder_of(images))
 
 
