@@ -54,6 +54,7 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     session.install("-e", ".")
     session.run("python", "tests/bench/compare.py", *session.posargs)
+    session.run("python", "tests/bench/decoding.py")
 
 
 @nox.session

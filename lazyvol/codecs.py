@@ -75,7 +75,7 @@ def _codec(uid: str) -> str:
     return next(known, "")
 
 
-def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray:
+def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray | memoryview:
     """Return the samples of one encoded frame, and tell pydicom how they lie."""
     syntax = str(runner.transfer_syntax)
     if syntax == RLE:
@@ -93,7 +93,7 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray:
         raise ValueError(f"the stream holds an image of shape {decoded.shape}, the header says {expected}")
     runner.set_option("planar_configuration", 0)
     runner.set_option("bits_allocated", decoded.dtype.itemsize * 8)
-    return bytearray(_within_bits(decoded, header, runner).tobytes())
+    return np.ascontiguousarray(_within_bits(decoded, header, runner)).data.cast("B")
 
 
 def _within_bits(decoded: Pixels, header: StreamHeader, runner: DecodeRunner) -> Pixels:
@@ -110,7 +110,8 @@ def _within_bits(decoded: Pixels, header: StreamHeader, runner: DecodeRunner) ->
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     if not header.exact and not (unsigned_stream and bool((values > high + high // 4).any())):
         return np.clip(values, low, high)
-    return np.asarray((values << (size - bits)) >> (size - bits))
+    np.left_shift(values, size - bits, out=values)
+    return np.right_shift(values, size - bits, out=values)
 
 
 def _decoder(name: str, header: StreamHeader) -> Callable[[bytes], Pixels]:

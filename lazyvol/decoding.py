@@ -26,6 +26,8 @@ _NO_TABLE = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
 """An empty basic offset table (DICOM PS3.5 A.4)."""
 _END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 """The end of a pixel element (DICOM PS3.5 A.4)."""
+_READ_AHEAD = 1 << 18
+"""Bytes that are read at once where it is not known how long a frame is; most end within."""
 _TO_RGB = np.array([[1, 0, 1.402], [1, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587], [1, 1.772, 0]])
 """From Y, B and R without offset to red, green and blue (DICOM PS3.3 C.7.6.3.1.2)."""
 
@@ -78,9 +80,16 @@ def _items(source: FrameSource, path: str) -> bytes:
     """Return the fragments of one frame as a pixel element of its own, with an empty offset table."""
     with byte_reader(source.file(path)) as read_into:
 
-        def read_at(offset: int, size: int) -> bytes:
+        def read(offset: int, size: int) -> bytes:
             part = np.empty(size, np.uint8)
             return part[: read_into(memoryview(part.data), offset)].tobytes()
+
+        start = source.offset or 0
+        head = read(start, _READ_AHEAD) if source.length is None else b""
+
+        def read_at(offset: int, size: int) -> bytes:
+            known = head[offset - start : offset - start + size]
+            return known if len(known) == size or 0 < len(head) < _READ_AHEAD else read(offset, size)
 
         offset, length = _span(source, path, read_at)
         items = read_at(offset, length)

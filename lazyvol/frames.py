@@ -122,7 +122,8 @@ def _read_stored(source: FrameSource, path: str, rows: Indices, sheets: _Sheets)
     """Return stored numbers of whole rows; colours as red, green and blue."""
     try:
         if source.length is None or not source.pixels.is_plain:
-            return sheets.decoded(source, path)[rows]
+            decoded = sheets.decoded(source, path)
+            return decoded if _is_whole(rows, source.pixels.rows) else decoded[rows]
         return red_green_blue(read_rows(source, path, rows), source.pixels.photometric_interpretation)
     except PixelReadError:
         raise

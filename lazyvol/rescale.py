@@ -96,11 +96,10 @@ def _scale_integers(stored: Pixels, scale: Scale, pixels: PixelFormat, where: st
         raise PixelRangeError(f'{where} holds floating-point numbers; open it without dtype, or with dtype="float32".')
     _require_fits(stored, scale, pixels, where, out.dtype)
     # Arithmetic modulo 2**bits is exact, because the results are known to fit.
-    out[...] = stored.astype(out.dtype, copy=False)
+    values = stored.view(out.dtype) if stored.itemsize == out.itemsize else stored.astype(out.dtype)
     if slope != 1:
-        np.multiply(out, np.int64(slope).astype(out.dtype), out=out)
-    if intercept:
-        np.add(out, np.int64(intercept).astype(out.dtype), out=out)
+        values = np.multiply(values, np.int64(slope).astype(out.dtype), out=out)
+    np.add(values, np.int64(intercept).astype(out.dtype), out=out)
 
 
 def _require_fits(stored: Pixels, scale: Scale, pixels: PixelFormat, where: str, dtype: np.dtype[Any]) -> None:
