@@ -35,8 +35,8 @@ nitpick_ignore_regex = [
     # No inventory of other projects is fetched, so their names have no page to link to.
     (r"py:.*", r"(np|npt|numpy|xr|xarray|pd|pandas|pydicom|matplotlib|os|collections|typing|pathlib)\..*"),
     (r"py:.*", r"(Any|ArrayLike|Axes|AxesImage|BackendEntrypoint|Dataset|FileNotFoundError|Literal)"),
-    # Aliases that a signature shows by name; the text below it says what may be given.
-    (r"py:.*", r"(Overrides|Path|Planes|Positions|Window)"),
+    # Aliases and fields that a signature shows by name; the text below it says what they are.
+    (r"py:.*", r"(Overrides|Path|Planes|Positions|Value|Window|(lazyvol\.records\.)?LookupTable|Uptake)"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
