@@ -192,8 +192,8 @@ def _colour_refusal(instance: Instance) -> str:
             f"its pixels are {said} of {pixels.samples_per_pixel} samples, and lazyvol opens {', '.join(_COLOURS)} and "
             "PALETTE COLOR"
         )
-    if pixels.element != "PixelData" or pixels.bits_allocated not in {8, 16}:
-        return f"its pixels are {said} of {pixels.bits_allocated} bits, and lazyvol opens colours of 8 and 16 bits"
+    if pixels.element != "PixelData" or pixels.bits_allocated not in {8, 16, 32}:
+        return f"its pixels are {said} of {pixels.bits_allocated} bits, and lazyvol opens colours of 8, 16 and 32 bits"
     return ""
 
 
