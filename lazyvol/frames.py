@@ -68,7 +68,8 @@ def read_frames(table: FrameTable, which: Sequence[int] | Indices, rows: Indices
                 raise
             out[n] = table.fill_value
             note_failure(path, source.index)
-            warnings.warn(f"{error} It was filled with {table.fill_value:g}.", LazyvolWarning, stacklevel=2)
+            what = str(error).partition(". ")[0]
+            warnings.warn(f"{what}. It was filled with {table.fill_value:g}.", LazyvolWarning, stacklevel=2)
     return out
 
 
