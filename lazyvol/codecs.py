@@ -23,12 +23,14 @@ from lazyvol.streams import StreamHeader, check_rle, check_stream
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 
-__all__ = ["RLE", "decoder_of", "missing_decoder", "plugin_of", "syntax_name"]
+__all__ = ["JPEG", "JPEG_DCT", "RLE", "decoder_of", "missing_decoder", "plugin_of", "syntax_name"]
 
 Pixels = npt.NDArray[Any]
 
 PLUGIN = "imagecodecs"
 RLE = "1.2.840.10008.1.2.5"
+JPEG_DCT = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
+JPEG = JPEG_DCT | {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 _CODECS = {
     "1.2.840.10008.1.2.4.50": ("jpeg8",),
     "1.2.840.10008.1.2.4.51": ("jpeg8",),
@@ -83,8 +85,6 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray | memoryview:
     size = {"rows": runner.rows, "columns": runner.columns, "samples": runner.samples_per_pixel}
     header = check_stream(source, syntax, **size, must_end=False)
     name = _codec(syntax)
-    if name == "jpeg8" and header.samples == 3:
-        runner.set_option("photometric_interpretation", _colours(header, runner.photometric_interpretation))
     decoded = _decode_whole(_decoder(name, header), source, header, name)
     if name == "htj2k" and decoded.ndim == 3 and not header.colour:
         decoded = np.moveaxis(decoded, 0, -1)  # samples that are not transformed together come as planes
@@ -122,11 +122,6 @@ def _decoder(name: str, header: StreamHeader) -> Callable[[bytes], Pixels]:
     if name != "jpeg8" or header.samples == 1:
         return decode
     return lambda stream: decode(stream, colorspace="YCBCR", outcolorspace="YCBCR")
-
-
-def _colours(header: StreamHeader, said: str) -> str:
-    """Return what the samples of a JPEG stream are: what the stream says, else the header of the file."""
-    return {"RGB": "RGB", "YCBCR": "YBR_FULL"}.get(header.colour, said)
 
 
 def _decode_whole(decode: Callable[[bytes], Pixels], source: bytes, header: StreamHeader, name: str) -> Pixels:

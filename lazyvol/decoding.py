@@ -10,13 +10,14 @@ import numpy.typing as npt
 from pydicom.encaps import get_frame
 from pydicom.pixels.processing import convert_color_space
 
-from lazyvol.codecs import RLE, decoder_of, plugin_of
+from lazyvol.codecs import JPEG, JPEG_DCT, RLE, decoder_of, plugin_of
 from lazyvol.errors import PixelReadError
 from lazyvol.files import byte_reader, open_file
 from lazyvol.fragments import read_fragments
 from lazyvol.records import ENCAPSULATED, PixelFormat
 from lazyvol.rescale import arranged, only_stored_bits, stored_dtype
 from lazyvol.sources import FrameSource
+from lazyvol.streams import stream_header
 
 __all__ = ["decode_frame", "red_green_blue"]
 
@@ -43,17 +44,34 @@ def decode_frame(source: FrameSource, path: str) -> Pixels:
     pixels = source.pixels
     if pixels.transfer_syntax_uid == ENCAPSULATED:
         return red_green_blue(_plain_items(source, path), pixels.photometric_interpretation)
+    colours = pixels.photometric_interpretation
     decoder, plugin = decoder_of(pixels.transfer_syntax_uid), plugin_of(pixels.transfer_syntax_uid)
     if pixels.is_plain:
         with open_file(source.file(path)) as file:
             file.seek(source.offset or 0)
             values, found = decoder.as_array(file, index=source.index, raw=True, **_options(pixels, source.count))
+            colours = str(found["photometric_interpretation"])
     else:
-        items = _items(source, path)
-        values, found = decoder.as_array(items, index=0, raw=True, decoding_plugin=plugin, **_options(pixels, 1))
+        items, options = _items(source, path), _options(pixels, 1)
+        if pixels.samples_per_pixel == 3:
+            options["photometric_interpretation"], colours = _colours(items, pixels)
+        values, _ = decoder.as_array(items, index=0, raw=True, decoding_plugin=plugin, **options)
     if pixels.is_plain or pixels.transfer_syntax_uid == RLE:
         values = only_stored_bits(values if values.flags.writeable else values.copy(), pixels)
-    return red_green_blue(values, str(found["photometric_interpretation"]))
+    return red_green_blue(values, colours)
+
+
+def _colours(items: bytes, pixels: PixelFormat) -> tuple[str, str]:
+    """Return what to tell pydicom of the colours of a frame, so that it does not warn, and what they are.
+
+    The markers of a JPEG stream win over the header; other streams do not say.
+    """
+    syntax, said = pixels.transfer_syntax_uid, pixels.photometric_interpretation
+    if syntax not in JPEG:
+        return "RGB", said
+    stated = stream_header(get_frame(items, 0, number_of_frames=1), syntax).colour
+    named = {"RGB": "RGB", "YCBCR": "YBR_FULL"}.get(stated, said)
+    return "RGB" if stated == "RGB" else "YBR_FULL", named if syntax in JPEG_DCT else said
 
 
 def _options(pixels: PixelFormat, count: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import sys
 import imagecodecs
 import numpy as np
 import pytest
+from encoded_made import Layout, write_encoded
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
@@ -106,3 +107,13 @@ def test_a_series_that_cannot_be_decoded_is_refused_when_it_is_opened(tmp_path, 
     folder = write_encoded_series(tmp_path, values, syntax=mpeg, encode=lambda f: f.tobytes())
     with pytest.raises(UnsupportedSeriesError, match=rf"body-.*\.dcm is encoded as {mpeg} .* convert the files"):
         lv.open_volume(folder)
+
+
+@pytest.mark.parametrize("said", ["RGB", "YBR_FULL_422"])
+@pytest.mark.parametrize("in_stream", ["RGB", "YCBCR"])
+def test_the_markers_of_a_jpeg_stream_win_over_the_header(tmp_path, said, in_stream):
+    colour = np.linspace(0, 255, 16 * 16 * 3).reshape(16, 16, 3).astype("u1")[..., ::-1].copy()
+    stream = imagecodecs.jpeg8_encode(colour, level=100, colorspace="RGB", outcolorspace=in_stream, subsampling="444")
+    layout = Layout(str(JPEGBaseline8Bit), 8, photometric=said)
+    path = write_encoded(tmp_path / "a.dcm", colour[np.newaxis], layout, encode=lambda _frame: stream)
+    assert np.abs(lv.open_volume(path).values[0].astype(int) - colour).max() <= 3
