@@ -40,9 +40,9 @@ _CODECS = {
     "1.2.840.10008.1.2.4.81": ("jpegls",),
     "1.2.840.10008.1.2.4.90": ("jpeg2k",),
     "1.2.840.10008.1.2.4.91": ("jpeg2k",),
-    "1.2.840.10008.1.2.4.201": ("htj2k", "jpeg2k"),
-    "1.2.840.10008.1.2.4.202": ("htj2k", "jpeg2k"),
-    "1.2.840.10008.1.2.4.203": ("htj2k", "jpeg2k"),
+    "1.2.840.10008.1.2.4.201": ("jpeg2k", "htj2k"),
+    "1.2.840.10008.1.2.4.202": ("jpeg2k", "htj2k"),
+    "1.2.840.10008.1.2.4.203": ("jpeg2k", "htj2k"),
     RLE: ("dicomrle",),
 }
 """Names of the codecs in imagecodecs by transfer syntax, the best first (DICOM PS3.6 table A-1)."""
@@ -54,6 +54,8 @@ _NEWER = {
     "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
 }
 """Names of transfer syntaxes that pydicom 3.0 does not know (DICOM PS3.6 table A-1)."""
+_MOST_OF_OPENJPEG = 26
+"""Bits of a sample."""
 _END = b"\xff\xd9"
 _NOISE = b"\x55\xaa" * 64
 """Bytes that a decoder which has all samples of a JPEG stream does not read."""
@@ -67,13 +69,18 @@ def is_available(uid: str) -> bool:
     return bool(_codec(uid))
 
 
-def _codec(uid: str) -> str:
-    """Return the name of the codec for a transfer syntax; empty where there is none."""
+def _codec(uid: str, precision: int = 0) -> str:
+    """Return the name of the codec for a transfer syntax; empty where there is none.
+
+    OpenJPEG cannot read samples of more than 26 bits. OpenJPH can, but gives zeros for a damaged stream.
+    """
     try:
         import imagecodecs
     except ImportError:
         return ""
-    known = (name for name in _CODECS.get(uid, ()) if getattr(getattr(imagecodecs, name.upper(), None), "available", 0))
+    names = _CODECS.get(uid, ())
+    ordered = reversed(names) if precision > _MOST_OF_OPENJPEG else names
+    known = (name for name in ordered if getattr(getattr(imagecodecs, name.upper(), None), "available", 0))
     return next(known, "")
 
 
@@ -84,7 +91,9 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray | memoryview:
         return _decode_rle(source, runner)
     size = {"rows": runner.rows, "columns": runner.columns, "samples": runner.samples_per_pixel}
     header = check_stream(source, syntax, **size, must_end=False)
-    name = _codec(syntax)
+    if header.precision > runner.bits_allocated:
+        raise ValueError(f"the stream holds {header.precision} bits a sample, BitsAllocated is {runner.bits_allocated}")
+    name = _codec(syntax, header.precision)
     decoded = _decode_whole(_decoder(name, header), source, header, name)
     if name == "htj2k" and decoded.ndim == 3 and not header.colour:
         decoded = np.moveaxis(decoded, 0, -1)  # samples that are not transformed together come as planes
@@ -129,8 +138,9 @@ def _decode_whole(decode: Callable[[bytes], Pixels], source: bytes, header: Stre
     if header.ended:
         return decode(source if name != "jpeg2k" or _END in source[-16:] else source + _END)
     if name in {"jpeg8", "ljpeg"}:
-        decoded = decode(source + _END)
-        if np.array_equal(decoded, decode(source + _NOISE + _END)):
+        rest = source.rstrip(b"\0")  # a file that was not written to its end may go on in zeros
+        decoded = decode(rest + _END)
+        if np.array_equal(decoded, decode(rest + _NOISE + _END)):
             return decoded
     raise ValueError(f"the stream of {len(source)} bytes is cut short: its end is missing")
 

@@ -43,7 +43,7 @@ def decode_frame(source: FrameSource, path: str) -> Pixels:
     """
     pixels = source.pixels
     if pixels.transfer_syntax_uid == ENCAPSULATED:
-        return red_green_blue(_plain_items(source, path), pixels.photometric_interpretation)
+        return red_green_blue(_plain_items(source, path), pixels, pixels.photometric_interpretation)
     colours = pixels.photometric_interpretation
     decoder, plugin = decoder_of(pixels.transfer_syntax_uid), plugin_of(pixels.transfer_syntax_uid)
     if pixels.is_plain:
@@ -58,7 +58,7 @@ def decode_frame(source: FrameSource, path: str) -> Pixels:
         values, _ = decoder.as_array(items, index=0, raw=True, decoding_plugin=plugin, **options)
     if pixels.is_plain or pixels.transfer_syntax_uid == RLE:
         values = only_stored_bits(values if values.flags.writeable else values.copy(), pixels)
-    return red_green_blue(values, colours)
+    return red_green_blue(values, pixels, colours)
 
 
 def _colours(items: bytes, pixels: PixelFormat) -> tuple[str, str]:
@@ -128,8 +128,8 @@ def _span(source: FrameSource, path: str, read_at: Callable[[int, int], bytes]) 
         found, whole = (first, fragments.end - first), bool(fragments.begins) and not fragments.torn
     if not whole:
         raise PixelReadError(
-            f"{path} is cut short: it does not hold frame {source.index + 1} whole. Copy the file again, or leave it "
-            "out."
+            f"{path} is cut short: it does not hold frame {source.index + 1} whole. Copy the file again, leave its "
+            "slice out, or open the series with on_error='fill'."
         )
     return found
 
@@ -149,12 +149,12 @@ def _plain_items(source: FrameSource, path: str) -> Pixels:
     return arranged(only_stored_bits(words, pixels), pixels.rows, pixels)
 
 
-def red_green_blue(samples: Pixels, photometric: str) -> Pixels:
+def red_green_blue(samples: Pixels, pixels: PixelFormat, photometric: str) -> Pixels:
     """Return colour samples as red, green and blue (DICOM PS3.3 C.7.6.3.1.2); others as they are."""
     if samples.ndim < 3 or photometric not in {"YBR_FULL", "YBR_FULL_422"}:
         return samples
-    if samples.dtype == np.uint8:
+    if samples.dtype == np.uint8 and pixels.bits_stored == 8:
         return np.asarray(convert_color_space(samples, "YBR_FULL", "RGB"))
-    most = np.iinfo(samples.dtype).max
+    most = 2**pixels.bits_stored - 1
     rgb = (samples - np.array([0.0, most // 2 + 1, most // 2 + 1])) @ _TO_RGB.T
     return np.asarray(np.clip(np.rint(rgb), 0, most), dtype=samples.dtype)

@@ -14,7 +14,18 @@ from typing import Any
 from lazyvol.functional import frames_of_groups
 from lazyvol.keywords import GROUP_BINARY, KEYWORDS, MAPPING, PARAMETRIC_MAP
 from lazyvol.mosaics import frames_of_mosaic, is_mosaic
-from lazyvol.records import Frame, FrameSet, Instance, LookupTable, PixelFormat, Segment, Value
+from lazyvol.records import (
+    DEFLATED,
+    ENCAPSULATED,
+    NATIVE,
+    Frame,
+    FrameSet,
+    Instance,
+    LookupTable,
+    PixelFormat,
+    Segment,
+    Value,
+)
 from lazyvol.tracer import uptake_of
 from lazyvol.typed import HeaderError, Reader, kept_values
 from lazyvol.uptake import Uptake
@@ -196,21 +207,45 @@ def _pixel_format(reader: Reader, elements: Elements) -> PixelFormat:
         raise HeaderError(f"BitsAllocated is {allocated}", damaged=True)
     if stored > allocated:
         raise HeaderError(f"BitsStored {stored} exceeds BitsAllocated {allocated}", damaged=True)
+    signed = reader.short("PixelRepresentation") or 0
+    if signed > 1:
+        raise HeaderError(f"PixelRepresentation is {signed}, and 0 or 1 is allowed", damaged=True)
     return _shared_format(
         rows=needed["Rows"],
         columns=needed["Columns"],
         samples_per_pixel=reader.short("SamplesPerPixel") or 1,
-        photometric_interpretation=reader.text("PhotometricInterpretation") or "MONOCHROME2",
+        photometric_interpretation=_photometric_interpretation(reader),
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=stored - 1 if high_bit is None else high_bit,
-        pixel_representation=reader.short("PixelRepresentation") or 0,
+        pixel_representation=signed,
         transfer_syntax_uid=elements.transfer_syntax_uid,
-        planar_configuration=reader.short("PlanarConfiguration") or 0,
+        planar_configuration=_planar_configuration(reader, elements.transfer_syntax_uid),
         element=elements.pixel_element,
         vr=elements.pixel_vr,
         little_endian=elements.little_endian,
     )
+
+
+def _photometric_interpretation(reader: Reader) -> str:
+    """Return what the pixels are; one sample of what is not known is taken as grey, and named."""
+    said, samples = reader.text("PhotometricInterpretation"), reader.short("SamplesPerPixel") or 1
+    known = {"", "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
+    if samples == 1 and said not in known and not said.startswith(("RGB", "YBR")):
+        reader.malformed.append(("PhotometricInterpretation", "not known"))
+        return "MONOCHROME2"
+    return said or "MONOCHROME2"
+
+
+def _planar_configuration(reader: Reader, syntax: str) -> int:
+    """Return 0 for colour by pixel, which is what an absent one means, 1 by plane; a stream knows for itself."""
+    found = reader.short("PlanarConfiguration")
+    if found in {0, 1}:
+        return found or 0
+    uncompressed = syntax in {*NATIVE, DEFLATED, ENCAPSULATED}
+    if uncompressed and (reader.short("SamplesPerPixel") or 1) > 1:
+        reader.malformed.append(("PlanarConfiguration", "" if found is None else str(found)))
+    return 0
 
 
 def _frame_count(reader: Reader, size: int) -> int:

@@ -68,7 +68,7 @@ def read_frames(table: FrameTable, which: Sequence[int] | Indices, rows: Indices
                 raise
             out[n] = table.fill_value
             note_failure(path, source.index)
-            what = str(error).partition(". ")[0]
+            what = str(error).partition(". ")[0].rstrip(".")
             warnings.warn(f"{what}. It was filled with {table.fill_value:g}.", LazyvolWarning, stacklevel=2)
     return out
 
@@ -125,7 +125,8 @@ def _read_stored(source: FrameSource, path: str, rows: Indices, sheets: _Sheets)
         if source.length is None or not source.pixels.is_plain:
             decoded = sheets.decoded(source, path)
             return decoded if _is_whole(rows, source.pixels.rows) else decoded[rows]
-        return red_green_blue(read_rows(source, path, rows), source.pixels.photometric_interpretation)
+        samples = read_rows(source, path, rows)
+        return red_green_blue(samples, source.pixels, source.pixels.photometric_interpretation)
     except PixelReadError:
         raise
     except OSError as error:

@@ -48,13 +48,13 @@ def instance_of_file(file: BinaryIO, path: str) -> Instance:
     file.seek(0)
     elements, offsets = _read_elements(file)
     instance = instance_from_elements(elements, path=path, size=size)
-    if len(instance.frames) > 1 and not instance.pixels.is_plain and not instance.tile:
+    if not instance.pixels.is_plain and not instance.tile:
         return _with_fragments(instance, file, offsets)
     return instance
 
 
 def _with_fragments(instance: Instance, file: BinaryIO, extended: bytes) -> Instance:
-    """Return a multi-frame Instance with the place of each compressed frame."""
+    """Return an Instance with the place of each compressed frame."""
     start = instance.frames[0].offset
     if start is None:
         return instance

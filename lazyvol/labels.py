@@ -31,10 +31,9 @@ def stack_attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
     """Return the attributes of a volume: numbers, strings and flat lists of them."""
     shared, _ = shared_values(stack.slices)
     first = stack.slices[0].instance
-    attrs: dict[str, Any] = {
-        **quantity(stack.slices, shared, stack.values),
-        "photometric_interpretation": "RGB" if stack.is_colour else first.pixels.photometric_interpretation,
-    }
+    attrs: dict[str, Any] = {**quantity(stack.slices, shared, stack.values)}
+    said = {"RGB"} if stack.is_colour else {s.instance.pixels.photometric_interpretation for s in stack.slices}
+    attrs |= {"photometric_interpretation": said.pop()} if len(said) == 1 else {}
     left_out = () if stack.values == "rescaled" else WINDOW
     attrs |= {k: list(v) if isinstance(v, tuple) else v for k, v in shared.items() if k not in left_out}
     attrs |= _padding_attrs(stack)
@@ -69,6 +68,9 @@ def stack_coordinates(stack: Stack) -> dict[str, xr.Variable]:
             {"units": "s", "long_name": "acquisition time since the first image"},
         ),
     }
+    said = [i.pixels.photometric_interpretation for i in instances]
+    if len(set(said)) > 1 and not stack.is_colour:
+        per_image["photometric_interpretation"] = (said, {})
     if any(len(i.frames) > 1 and not i.tile for i in instances):
         numbers = [s.frame.index + 1 for s in stack.slices]
         per_image["frame_number"] = (numbers, {"long_name": "number of the frame in its file"})

@@ -47,8 +47,16 @@ def with_values(stack: Stack, values: str, *, rescale: bool) -> Stack:
     if values not in known:
         raise OptionError(f"values={values!r} is not known; it can be {', '.join(map(repr, known))}.")
     if rescale not in (True, False) or (not rescale and values != "rescaled"):
-        raise OptionError(f"rescale={rescale!r} can be True, or False for stored numbers without values=.")
-    if stack.slices[0].instance.is_colour or (rescale and values == "rescaled"):
+        raise OptionError(
+            f"rescale={rescale!r} and values={values!r} do not go together: rescale is True, or False for stored "
+            "numbers without values=."
+        )
+    if stack.is_colour and values != "rescaled":
+        raise UnsupportedSeriesError(
+            f"values={values!r} are for grey images, and those of {stack.slices[0].instance.path} are colours. Open "
+            "the series without values=."
+        )
+    if stack.is_colour or (rescale and values == "rescaled"):
         return stack
     if not rescale:
         return replace(stack, slices=tuple(map(_as_stored, stack.slices)), values="stored")
@@ -76,12 +84,16 @@ def _in_real_world(part: Slice) -> Frame | None:
     )
     known = isinstance(first, int | float) and isinstance(last, int | float)
     limits = (float(first), float(last)) if known else None  # type: ignore[arg-type]  # both are numbers
+    if limits is not None and limits[0] > limits[1]:
+        return None
     table = values.get("RealWorldValueLUTData")
-    if isinstance(table, tuple) and limits is not None:
-        entries = np.asarray(table, "<f8")
+    if table is not None:
+        entries = np.atleast_1d(np.asarray(table, "<f8"))
+        if limits is None or entries.size != limits[1] - limits[0] + 1:
+            return None
         lookup = LookupTable(int(limits[0]), "<f8", entries.tobytes())
         return replace(part.frame, lookup=lookup, limits=limits)
-    slope, intercept = values.get("RealWorldValueSlope"), values.get("RealWorldValueIntercept", 0.0)
+    slope, intercept = values.get("RealWorldValueSlope"), values.get("RealWorldValueIntercept")
     if not isinstance(slope, int | float) or not slope or not isinstance(intercept, int | float):
         return None
     return replace(part.frame, slope=float(slope), intercept=float(intercept), lookup=None, limits=limits)
@@ -97,7 +109,7 @@ def _as_philips_fp(part: Slice) -> Frame | None:
 
 _MAPPERS: dict[str, Callable[[Slice], Frame | None]] = {"real_world": _in_real_world, "philips_fp": _as_philips_fp}
 _NEEDS = {
-    "real_world": "RealWorldValueMappingSequence with a slope or a table",
+    "real_world": "RealWorldValueMappingSequence with slope and intercept, or with an entry for each number it maps",
     "philips_fp": "the private scale slope of Philips (2005,xx0E)",
 }
 

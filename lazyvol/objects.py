@@ -76,6 +76,7 @@ def _tables(dataset: Dataset, little_endian: bool) -> dict[str, LookupTable]:
             kind=_bytes(item, 0x00283004).decode("latin-1").strip(" \0"),
         )
     if _bytes(dataset, 0x00280004).strip(b" \0") == b"PALETTE COLOR":
+        _require_one_descriptor(dataset)
         segmented = _PALETTE not in dataset and _SEGMENTED_PALETTE in dataset
         first = _SEGMENTED_PALETTE if segmented else _PALETTE
         found["palette"] = make_table(
@@ -86,6 +87,15 @@ def _tables(dataset: Dataset, little_endian: bool) -> dict[str, LookupTable]:
             segmented=segmented,
         )
     return found
+
+
+def _require_one_descriptor(dataset: Dataset) -> None:
+    """Raise unless red, green and blue are described alike (DICOM PS3.3 C.7.6.3.1.5)."""
+    red, *others = (_bytes(dataset, _PALETTE_DESCRIPTOR + n) for n in range(3))
+    if not red:
+        raise TableError("its pixels are PALETTE COLOR, and its header has no palette")
+    if any(other != red for other in others):
+        raise TableError("the LUT descriptors of red, green and blue in its palette differ")
 
 
 def _sequence(dataset: Dataset, tag: int) -> Sequence | tuple[()]:

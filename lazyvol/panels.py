@@ -75,7 +75,7 @@ def draw_cut(cut: Cut, geometry: Geometry, ax: Any, shades: Greys | Colours) -> 
     if isinstance(shades, Colours):
         values, style = _coloured(values, shades), {}
     else:
-        inverted = cut.values.attrs.get("photometric_interpretation") == "MONOCHROME1"
+        inverted = _photometric(cut.values) == "MONOCHROME1"
         style = {"cmap": "gray_r" if inverted else "gray", "norm": _norm(shades)}
     image: AxesImage = ax.imshow(
         values,
@@ -90,6 +90,13 @@ def draw_cut(cut: Cut, geometry: Geometry, ax: Any, shades: Greys | Colours) -> 
     ax.set_ylabel(_axis_label(cut.values, geometry, down))
     ax.set_title(_title(cut))
     return image
+
+
+def _photometric(cut: xr.DataArray) -> str:
+    """Return the photometric interpretation of a cut; none where that of its slices differs."""
+    own = cut.coords.get("photometric_interpretation")
+    found = cut.attrs.get("photometric_interpretation", "") if own is None else own.item() if own.ndim == 0 else ""
+    return str(found)
 
 
 def _norm(greys: Greys) -> Any:

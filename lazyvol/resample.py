@@ -98,7 +98,7 @@ def _resampled(volume: xr.DataArray, straight: Geometry, shifts: Shifts, before:
     )
     findings = [line for line in volume.attrs.get("findings", []) if '"tilted"' not in line]
     moved.attrs = {**volume.attrs, "findings": findings}
-    return moved.assign_coords(geometry_coordinates(straight)).rename(volume.name)
+    return moved.transpose(*volume.dims).assign_coords(geometry_coordinates(straight)).rename(volume.name)
 
 
 def _move(slices: Array, moves: Shifts, *, shape: tuple[int, int]) -> Array:

@@ -16,6 +16,7 @@ from lazyvol.grid import GAP_CODES
 from lazyvol.layers import is_labelled, is_layered, make_layers, with_planes_between
 from lazyvol.records import Instance, Slice
 from lazyvol.stacks import Rules, Stack, has_position, make_stack, paths_of, refusal_of
+from lazyvol.values import value_dtype
 
 __all__ = ["Series", "group_series"]
 
@@ -188,7 +189,7 @@ def _grid_key(part: Slice) -> tuple[object, ...]:
 
 def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
     a, b = one.instance, other.instance
-    for of in (_kind, has_position, _refused):
+    for of in (_kind, has_position, _refused, _colour_type):
         if of(one) != of(other):
             return False
     shapes = ((i.rows, i.columns, i.pixels.samples_per_pixel, i.is_colour, i.sop_class_uid) for i in (a, b))
@@ -200,7 +201,12 @@ def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
 
 
 def _refused(part: Slice) -> str:
-    return part.instance.refusal
+    return refusal_of([part])
+
+
+def _colour_type(part: Slice) -> str:
+    """Return the type of colours: the brightest of 8 bits is nearly black among those of 16."""
+    return value_dtype([part]).name if part.instance.is_colour else ""
 
 
 def _is_beside(part: Slice) -> bool:

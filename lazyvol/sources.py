@@ -63,6 +63,11 @@ class FrameSource:
 
     def short(self, path: str) -> PixelReadError:
         """Return the error that its file does not hold it whole."""
+        if self.inflated_from:
+            return PixelReadError(
+                f"{path} is cut short or damaged: what it inflates to does not hold frame {self.index + 1} whole. Copy "
+                "the file again, leave its slice out, or open the series with on_error='fill'."
+            )
         return PixelReadError(
             f"{path} is cut short: frame {self.index + 1} has {self.length} of {self.pixels.frame_bytes} bytes, or "
             "fewer since it was scanned. Copy the file again, leave its slice out, or open the series with "

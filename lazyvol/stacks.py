@@ -171,7 +171,7 @@ def refusal_of(parts: list[Slice]) -> str:
     pixels = first.pixels
     if first.refusal:
         return first.refusal
-    if first.is_colour:
+    if first.is_colour or pixels.photometric_interpretation in _COLOURS:
         return _colour_refusal(first)
     wanted = {1, 8, 16, 32} if pixels.element == "PixelData" else {32, 64}
     if pixels.samples_per_pixel != 1 or pixels.bits_allocated not in wanted:
@@ -194,6 +194,10 @@ def _colour_refusal(instance: Instance) -> str:
         )
     if pixels.element != "PixelData" or pixels.bits_allocated not in {8, 16, 32}:
         return f"its pixels are {said} of {pixels.bits_allocated} bits, and lazyvol opens colours of 8, 16 and 32 bits"
+    if pixels.pixel_representation:
+        return f"its pixels are {said} of signed numbers, and colours have no sign"
+    if pixels.is_subsampled and pixels.columns % 2:
+        return f"its pixels are {said}, two of which share their colour, in {pixels.columns} columns"
     return ""
 
 

@@ -120,10 +120,12 @@ class Reader:
         return struct.unpack_from(f"{self._byte_order}{len(raw) // 2}H", raw)
 
     def stored(self, keyword: str, *, signed: bool) -> int | None:
-        """Return a stored number (US or SS); None if absent."""
+        """Return a stored number (US or SS); None if absent, or not of 2 bytes."""
         raw = self.raw(keyword)
+        if len(raw) not in {0, 2}:
+            self.malformed.append((keyword, "not a number"))
         code = self._byte_order + ("h" if signed else "H")
-        return int(struct.unpack_from(code, raw)[0]) if len(raw) >= 2 else None
+        return int(struct.unpack(code, raw)[0]) if len(raw) == 2 else None
 
     def position(self, keyword: str = "ImagePositionPatient") -> Vector | None:
         """Return where the first voxel lies, mm; None if absent, malformed or far from everything."""

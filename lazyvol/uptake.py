@@ -275,9 +275,8 @@ def _body_problems(uptake: Uptake, kind: Kind) -> list[str]:
         return ["PatientSex is absent or does not choose a formula of lean body mass; expected M or F"]
     if uptake.lean < _LEAST_LEAN * (uptake.weight or 0):
         return [
-            f"PatientWeight {uptake.weight:g} kg and PatientSize {uptake.size:g} m give a lean body mass of "
-            f"{uptake.lean:.1f} kg; expected at least {_LEAST_LEAN:.0%} of the weight (the formula of James fails for "
-            "the very obese)"
+            f"PatientWeight and PatientSize give a lean body mass below {_LEAST_LEAN:.0%} of the weight (the formula "
+            "of James fails for the very obese)"
         ]
     return []
 

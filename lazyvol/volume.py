@@ -106,7 +106,7 @@ def open_volume(
         values of Philips MR, rescaled / (RescaleSlope * scale slope).
     mask_padding
         NaN where stored numbers are PixelPaddingValue, or up to PixelPaddingRangeLimit (C.7.5.1.1.2);
-        the values are float32 then.
+        the values are float32 then. Colours have no padding.
     chunks
         dask chunks: ``"auto"`` for whole frames of some 8 MiB, a number or a mapping by dimension,
         or None for xarray's own lazy arrays without dask.
@@ -313,6 +313,10 @@ def _frame_table(
     window = None if stack.window is None else (*stack.window, stack.geometry.shape[2])
     sources = tuple(frame_source(s, root, window, mask_padding=mask_padding) for s in stack.slices)
     wanted = _asked_dtype(dtype) if dtype else value_dtype(stack.slices, stored=stack.values == "stored")
+    if not isinstance(fill_value, int | float | np.number | None):
+        raise OptionError(f"fill_value={fill_value!r} must be a number.")
+    if mask_padding not in (True, False):
+        raise OptionError(f"mask_padding={mask_padding!r} can be True or False.")
     fill_value = stack.fill if fill_value is None else fill_value
     absent = stack.places.count(-1)
     why = f"{absent} absent images" if absent or stack.padded else "frames that cannot be read"
@@ -343,7 +347,7 @@ def _with_nan(wanted: np.dtype[Any], dtype: str | None, of: str) -> np.dtype[Any
 def _rules(tolerances: Any, dims: Any, duplicates: str) -> Rules:
     if not isinstance(tolerances, Tolerances | None):
         raise OptionError(f"tolerances={tolerances!r} must be lazyvol.Tolerances(...).")
-    if not isinstance(dims, Mapping | None) or {"z", "y", "x"} & set(dims or ()):
+    if not isinstance(dims, Mapping | None) or {"z", "y", "x", "sample"} & set(dims or ()):
         raise OptionError(f"dims={dims!r} must name axes before z and their keywords, e.g. {{'echo': 'EchoTime'}}.")
     return Rules(tolerances or Tolerances(), dims, duplicates)
 
@@ -353,8 +357,10 @@ def _asked_dtype(dtype: str) -> np.dtype[Any]:
         found = np.dtype(dtype)
     except TypeError:
         found = np.dtype("O")
-    if found.kind not in "iuf":
-        raise OptionError(f"dtype={dtype!r} is no type of numbers; it can be int16, int32, float32 and the like.")
+    if found.kind not in "iuf" or found.name in {"float16", "longdouble", "float128"}:
+        raise OptionError(
+            f"dtype={dtype!r} is no type of values; it can be int16, int32, float32, float64 and the like."
+        )
     return found
 
 

@@ -13,7 +13,7 @@ from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless,
 
 import lazyvol as lv
 from lazyvol import codecs
-from lazyvol.errors import UnsupportedSeriesError
+from lazyvol.errors import PixelReadError, UnsupportedSeriesError
 from lazyvol.phantom import write_series
 
 THROUGH_IMAGECODECS = {
@@ -25,9 +25,9 @@ THROUGH_IMAGECODECS = {
     "1.2.840.10008.1.2.4.81": "jpegls",
     "1.2.840.10008.1.2.4.90": "jpeg2k",
     "1.2.840.10008.1.2.4.91": "jpeg2k",
-    "1.2.840.10008.1.2.4.201": "htj2k",
-    "1.2.840.10008.1.2.4.202": "htj2k",
-    "1.2.840.10008.1.2.4.203": "htj2k",
+    "1.2.840.10008.1.2.4.201": "jpeg2k",
+    "1.2.840.10008.1.2.4.202": "jpeg2k",
+    "1.2.840.10008.1.2.4.203": "jpeg2k",
     "1.2.840.10008.1.2.5": "dicomrle",
 }
 
@@ -117,3 +117,53 @@ def test_the_markers_of_a_jpeg_stream_win_over_the_header(tmp_path, said, in_str
     layout = Layout(str(JPEGBaseline8Bit), 8, photometric=said)
     path = write_encoded(tmp_path / "a.dcm", colour[np.newaxis], layout, encode=lambda _frame: stream)
     assert np.abs(lv.open_volume(path).values[0].astype(int) - colour).max() <= 3
+
+
+ZERO_TAILED = {
+    "HTJ2K": ("1.2.840.10008.1.2.4.201", imagecodecs.htj2k_encode),
+    "JPEG lossless": ("1.2.840.10008.1.2.4.70", imagecodecs.ljpeg_encode),
+    "JPEG 12 bit": ("1.2.840.10008.1.2.4.51", lambda a: imagecodecs.jpeg8_encode(a, level=90, bitspersample=12)),
+    "JPEG-LS": ("1.2.840.10008.1.2.4.80", imagecodecs.jpegls_encode),
+    "JPEG 2000": ("1.2.840.10008.1.2.4.90", lambda a: imagecodecs.jpeg2k_encode(a, level=0, codecformat="j2k")),
+}
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("syntax", ZERO_TAILED)
+def test_a_stream_that_goes_on_in_zeros_is_an_error(tmp_path, rng, syntax, part):
+    uid, encode = ZERO_TAILED[syntax]
+    stored = rng.integers(0, 4096, (1, 32, 32)).astype("u2")
+    stream = encode(stored[0])
+    stream = stream[: int(len(stream) * part)] + bytes(len(stream) - int(len(stream) * part))
+    path = write_encoded(tmp_path / "a.dcm", stored, Layout(uid, 12), encode=lambda _frame: stream)
+    with pytest.raises(PixelReadError, match=r"frame 1 of .*a\.dcm"):
+        lv.open_volume(path).compute()
+
+
+def test_a_stream_of_more_bits_than_are_allocated_is_an_error(tmp_path, rng):
+    stored = rng.integers(0, 256, (1, 16, 18)).astype("u1")
+    layout = Layout("1.2.840.10008.1.2.4.80", 8)
+    path = write_encoded(
+        tmp_path / "a.dcm", stored, layout, encode=lambda frame: imagecodecs.jpegls_encode(frame.astype("u2") * 100)
+    )
+    with pytest.raises(PixelReadError, match="16 bits a sample, BitsAllocated is 8"):
+        lv.open_volume(path).compute()
+
+
+def test_a_compressed_file_cut_short_in_a_folder_is_a_finding_when_it_is_opened(tmp_path, values):
+    folder = write_encoded_series(
+        tmp_path, values, syntax=JPEGLSLossless, encode=lambda f: imagecodecs.jpegls_encode(f.view("uint16"))
+    )
+    first = next(folder.iterdir())
+    first.write_bytes(first.read_bytes()[:-300])
+    assert "pixels-truncated" in {f.code for f in lv.findings_of(lv.open_volume(folder))}
+
+
+def test_a_compressed_file_cut_short_is_an_error_when_it_is_opened_alone(tmp_path, values):
+    folder = write_encoded_series(
+        tmp_path, values, syntax=JPEGLSLossless, encode=lambda f: imagecodecs.jpegls_encode(f.view("uint16"))
+    )
+    first = next(folder.iterdir())
+    first.write_bytes(first.read_bytes()[:-300])
+    with pytest.raises(PixelReadError, match="is cut short"):
+        lv.open_volume(first)
