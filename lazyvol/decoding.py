@@ -113,8 +113,9 @@ def _items(source: FrameSource, path: str) -> bytes:
         items = read_at(offset, length)
     if len(items) < length:
         raise source.short(path)
-    # without an end, pydicom takes what is as long as a frame for an uncompressed one, and warns
-    return _NO_TABLE + items + _END
+    whole = _NO_TABLE + items + _END
+    # pydicom takes what is as long as a frame for an uncompressed one, and warns; it stops at the first end
+    return whole + _END if len(whole) - source.pixels.frame_bytes in (0, 1) else whole
 
 
 def _span(source: FrameSource, path: str, read_at: Callable[[int, int], bytes]) -> tuple[int, int]:

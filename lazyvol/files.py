@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,7 +146,7 @@ class InflatedFile:
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, fewer at the end; all that was read is kept, for `seek`."""
-        end = self._most if size < 0 else self._at + size
+        end = sys.maxsize if size < 0 else self._at + size
         while len(self._kept) < end:
             if len(self._kept) >= self._most:
                 raise ValueError(f"its header inflates to more than {self._most} bytes")
@@ -172,10 +173,9 @@ class InflatedFile:
         while done < len(buffer):
             if self._at + len(self._kept) <= offset + done:
                 self._at += len(self._kept)
-                part = self._next()
-                if not part:
+                self._kept = bytearray(self._next())
+                if not self._kept:
                     break
-                self._kept = bytearray(part)
                 continue
             start = offset + done - self._at
             part = bytes(self._kept[start : start + len(buffer) - done])

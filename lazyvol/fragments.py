@@ -117,6 +117,8 @@ def frames_in(
 def _first_items(fragments: Fragments, asked: tuple[int, ...], count: int, marker: bytes | None) -> tuple[int, ...]:
     """Return the item that each frame begins with; fewer than ``count`` where the file holds fewer."""
     begins = fragments.begins
+    if count == 1:
+        return begins[:1]
     marked = tuple(at for at, head in zip(begins, fragments.heads, strict=True) if marker and head.startswith(marker))
     led = marked[:1] == begins[:1]
     if len(marked) == count and led:

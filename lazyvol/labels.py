@@ -48,7 +48,7 @@ def _padding_attrs(stack: Stack) -> dict[str, Any]:
     padding, slope, intercept, lookup = found.pop()
     if found or padding is None or lookup is not None or stack.is_colour:
         return {}
-    low, high = (_plain(end * slope + intercept) for end in padding)
+    low, high = sorted(_plain(end * slope + intercept) for end in padding)
     return {"padding_value": low} if low == high else {"padding_range": [low, high]}
 
 

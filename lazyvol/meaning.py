@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -88,15 +89,20 @@ def _in_real_world(part: Slice) -> Frame | None:
         return None
     table = values.get("RealWorldValueLUTData")
     if table is not None:
-        entries = np.atleast_1d(np.asarray(table, "<f8"))
-        if limits is None or entries.size != limits[1] - limits[0] + 1:
+        entries = table if isinstance(table, tuple) else (table,)
+        if limits is None or len(entries) != limits[1] - limits[0] + 1:
             return None
-        lookup = LookupTable(int(limits[0]), "<f8", entries.tobytes())
-        return replace(part.frame, lookup=lookup, limits=limits)
+        return replace(part.frame, lookup=_shared_table(int(limits[0]), entries), limits=limits)
     slope, intercept = values.get("RealWorldValueSlope"), values.get("RealWorldValueIntercept")
     if not isinstance(slope, int | float) or not slope or not isinstance(intercept, int | float):
         return None
     return replace(part.frame, slope=float(slope), intercept=float(intercept), lookup=None, limits=limits)
+
+
+@lru_cache(maxsize=64)
+def _shared_table(first: int, entries: tuple[float, ...]) -> LookupTable:
+    """Return one object for equal tables, so that thousands of slices share it."""
+    return LookupTable(first, "<f8", np.asarray(entries, "<f8").tobytes())
 
 
 def _as_philips_fp(part: Slice) -> Frame | None:

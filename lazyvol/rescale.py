@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,13 @@ def _scale_integers(stored: Pixels, scale: Scale, pixels: PixelFormat, where: st
     # Arithmetic modulo 2**bits is exact, because the results are known to fit.
     values = stored.view(out.dtype) if stored.itemsize == out.itemsize else stored.astype(out.dtype)
     if slope != 1:
-        values = np.multiply(values, np.int64(slope).astype(out.dtype), out=out)
-    np.add(values, np.int64(intercept).astype(out.dtype), out=out)
+        values = np.multiply(values, _modulo(slope, out.dtype), out=out)
+    np.add(values, _modulo(intercept, out.dtype), out=out)
+
+
+def _modulo(value: float, dtype: np.dtype[Any]) -> Pixels:
+    """Return a whole number, however great, as an integer type has it."""
+    return np.array(int(value) % (1 << 64), np.uint64).astype(dtype)
 
 
 def _require_fits(stored: Pixels, scale: Scale, pixels: PixelFormat, where: str, dtype: np.dtype[Any]) -> None:
@@ -113,16 +119,18 @@ def _require_fits(stored: Pixels, scale: Scale, pixels: PixelFormat, where: str,
         raise _misfit(where, bad[0], dtype)
 
 
-def _misfit(where: str, value: float, dtype: np.dtype[Any]) -> PixelRangeError:
+def _misfit(where: str, value: int, dtype: np.dtype[Any]) -> PixelRangeError:
     limits = np.iinfo(dtype)
     return PixelRangeError(
-        f"{where} holds the value {value:g}, outside {dtype} ({limits.min} to {limits.max}). Open the series with "
-        'dtype="int32" or dtype="float32".'
+        f"{where} holds the value {Decimal(value):.6g}, outside {dtype} ({limits.min} to {limits.max}). Open the "
+        'series with dtype="int32" or dtype="float32".'
     )
 
 
-def _outside(stored: tuple[int, int], scale: Scale, limits: np.iinfo[Any]) -> list[float]:
-    values = (s * scale.slope + scale.intercept for s in stored)
+def _outside(stored: tuple[int, int], scale: Scale, limits: np.iinfo[Any]) -> list[int]:
+    """Return which values do not fit; in the integers of Python, which do not round."""
+    slope, intercept = int(scale.slope), int(scale.intercept)
+    values = (s * slope + intercept for s in stored)
     return [v for v in values if not limits.min <= v <= limits.max]
 
 

@@ -76,25 +76,25 @@ def _shared(first: int, dtype: str, entries: bytes, samples: int, kind: str) -> 
 def _column(data: bytes, count: int, bits: int, order: str, segmented: bool) -> Array:
     """Return the entries of one channel, little endian."""
     if segmented:
-        found = expand_segments(np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2") if bits > 8 else _bytes(data))
+        found = expand_segments(_words(data, order) if bits > 8 else _bytes(data, order))
         if len(found) < count:
             raise TableError(f"the segments of its palette make {len(found)} entries, and its descriptor says {count}")
         return found[:count].astype("<u2" if bits > 8 else "<u1")
     if len(data) >= 2 * count:
         return np.frombuffer(data, f"{order}u2", count).astype("<u2" if bits > 8 else "<u1")
     if bits == 8 and len(data) >= count:
-        return _bytes(data if order == "<" else _swapped(data))[:count]
+        return _bytes(data, order)[:count]
     raise TableError(f"its LUT data hold {len(data)} bytes, too few for {count} entries of {bits} bits")
 
 
-def _bytes(data: bytes) -> Array:
-    return np.frombuffer(data, "u1")
+def _words(data: bytes, order: str) -> Array:
+    return np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2")
 
 
-def _swapped(data: bytes) -> bytes:
-    """Return bytes that were written as 16-bit words of the other byte order."""
+def _bytes(data: bytes, order: str) -> Array:
+    """Return bytes that were written two by two, as 16-bit words of a byte order (DICOM PS3.5 7.3)."""
     even = data + b"\0" * (len(data) % 2)
-    return np.frombuffer(even, "<u2").byteswap().tobytes()
+    return _words(even, order).astype("<u2").view("u1")
 
 
 def expand_segments(words: Array) -> Array:

@@ -59,9 +59,9 @@ def value_dtype(parts: Sequence[Slice], *, stored: bool = False) -> np.dtype[np.
     elements = {p.instance.pixels.element for p in parts}
     if elements != {"PixelData"}:
         return np.dtype("float64" if "DoubleFloatPixelData" in elements else "float32")
-    if any(p.frame.limits for p in parts) or any(t.dtype == "<f8" for t in tables if t is not None):
+    if any(t.dtype == "<f8" for t in tables if t is not None):
         return np.dtype("float32")
-    if any(not (s.is_integer() and i.is_integer()) for _, s, i in formats):
+    if any(p.frame.limits for p in parts) or any(not (s.is_integer() and i.is_integer()) for _, s, i in formats):
         wide = any(f.bits_allocated > 16 for f, _, _ in formats)
         return np.dtype("float64" if wide else "float32")
     ends: list[float] = [end for f, slope, intercept in formats for end in _ends(f, slope, intercept, f.bits_stored)]
@@ -116,7 +116,7 @@ def _colour_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
         8 * np.dtype(t.dtype).itemsize if t else p.instance.pixels.bits_stored
         for t, p in zip(palettes, parts, strict=True)
     ]
-    return np.dtype(next(f"uint{n}" for n in (8, 16, 32) if max(bits) <= n))
+    return np.dtype("uint8" if max(bits) <= 8 else "uint16")
 
 
 def _table_ends(table: LookupTable) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import sys
 import imagecodecs
 import numpy as np
 import pytest
-from encoded_made import Layout, write_encoded
+from encoded_made import Layout, stored_for, write_encoded
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
@@ -107,6 +107,18 @@ def test_a_series_that_cannot_be_decoded_is_refused_when_it_is_opened(tmp_path, 
     folder = write_encoded_series(tmp_path, values, syntax=mpeg, encode=lambda f: f.tobytes())
     with pytest.raises(UnsupportedSeriesError, match=rf"body-.*\.dcm is encoded as {mpeg} .* convert the files"):
         lv.open_volume(folder)
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 18), (1, 15, 17)], ids=["even", "odd"])
+def test_a_frame_as_long_encoded_as_not_encoded_is_decoded_without_a_warning(shape, tmp_path):
+    # pydicom warns of such a length, and its readers are told that the transfer syntax may be wrong
+    layout = Layout(str(JPEGLSLossless), 8)
+    stored = stored_for(layout, shape, smooth=True)
+    size = stored.size + stored.size % 2
+    stream = imagecodecs.jpegls_encode(stored[0])
+    around = 3 * 8  # offset table, head of the item, end
+    path = write_encoded(tmp_path / "made.dcm", stored, layout, encode=lambda _: stream.ljust(size - around, b"\0"))
+    np.testing.assert_array_equal(lv.open_volume(path), stored)
 
 
 @pytest.mark.parametrize("said", ["RGB", "YBR_FULL_422"])
