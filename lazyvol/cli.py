@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
@@ -34,7 +35,9 @@ def _plain_errors(command: Command) -> Command:
     @wraps(command)
     def wrapped(*args: Any, **options: Any) -> Any:
         try:
-            return command(*args, **options)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return command(*args, **options)
         except LazyvolError as error:
             raise click.ClickException(_with_options(str(error))) from error
         except BrokenPipeError:
@@ -45,10 +48,16 @@ def _plain_errors(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]  # same signature
 
 
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as one line, without the code that gave it."""
+    click.echo(f"Warning: {_with_options(str(message))}", err=True)
+
+
 def _with_options(message: str) -> str:
     """Return a message with the options of the shell in place of the arguments of functions."""
     message = re.sub(r"\b(overwrite|siblings)=True", r"--\1", message)
-    named = r"\b(series|stack|missing|duplicates|identifiers|window)=(?:\"([^\"]*)\"|'([^']*)'|(\d+))?"
+    message = message.replace("mask_padding", "--mask-padding").replace("on_error=", "on-error=")
+    named = r"\b(series|stack|missing|duplicates|identifiers|window|values|on-error)=(?:\"([^\"]*)\"|'([^']*)'|(\d+))?"
     return re.sub(named, lambda m: " ".join([f"--{m[1]}", *(shlex.quote(v) for v in m.groups()[1:] if v)]), message)
 
 
@@ -73,6 +82,18 @@ _choices = (
         type=click.Choice(["raise", "first", "axis"]),
         help="Where nothing tells images apart: raise (without), keep the first, or all along an axis.",
     ),
+    click.option(
+        "--on-error",
+        type=click.Choice(["raise", "fill"]),
+        help="Where a frame cannot be read: raise (without), or fill with NaN and go on.",
+    ),
+    click.option(
+        "--values",
+        type=click.Choice(["rescaled", "real_world", "philips_fp"]),
+        help="Which values: after slope and intercept (without), or those that the header maps them to.",
+    ),
+    click.option("--no-rescale", "rescale", flag_value=False, default=None, help="The stored numbers."),
+    click.option("--mask-padding", is_flag=True, default=None, help="NaN where pixels are padding."),
 )
 
 

@@ -54,11 +54,12 @@ class Colours:
 def colours_of(cuts: Sequence[xr.DataArray]) -> Colours:
     """Return how cuts with three samples are drawn, on one scale.
 
-    Integers of 8 and 16 bits by the range of their type. Others, such as floats in which what is
+    Unsigned integers of 8, 16 and 32 bits by the range of their type. Others, such as floats in which what is
     absent is NaN, by 255, or by 65535 if any value exceeds 255. Samples that are labelled R, G and
     B may come in any order.
     """
-    full = {"uint8": 255.0, "uint16": 65535.0}.get(cuts[0].dtype.name, 0.0)
+    dtype = cuts[0].dtype
+    full = float(np.iinfo(dtype).max) if dtype.name in {"uint8", "uint16", "uint32"} else 0.0
     if not full:
         full = 65535.0 if any(bool((cut > 255).any()) for cut in cuts) else 255.0
     labels = [str(v) for v in cuts[0].coords["sample"].values] if "sample" in cuts[0].coords else []

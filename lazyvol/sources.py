@@ -70,7 +70,8 @@ class FrameSource:
             )
         return PixelReadError(
             f"{path} is cut short: frame {self.index + 1} has {self.length} of {self.pixels.frame_bytes} bytes, or "
-            "fewer since it was scanned. Copy the file again, or leave its slice out."
+            "fewer since it was scanned. Copy the file again, leave its slice out, or open the series with "
+            "on_error='fill'."
         )
 
 

@@ -116,7 +116,7 @@ def _colour_dtype(parts: Sequence[Slice]) -> np.dtype[np.generic]:
         8 * np.dtype(t.dtype).itemsize if t else p.instance.pixels.bits_stored
         for t, p in zip(palettes, parts, strict=True)
     ]
-    return np.dtype("uint8" if max(bits) <= 8 else "uint16")
+    return np.dtype(next(f"uint{n}" for n in (8, 16, 32) if max(bits) <= n))
 
 
 def _table_ends(table: LookupTable) -> tuple[int, int]:

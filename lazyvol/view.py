@@ -74,7 +74,7 @@ def plot_slices(
     Each cut is drawn in true proportions with mm axes, as radiologists look at it: the patient's
     left on the right, back down, head up. Letters at the edges say which side is which.
     Values are never changed: a window says only what is drawn black and white, and MONOCHROME1 is
-    drawn inverted. A volume with three samples is drawn in colour: integers of 8 and 16 bits by
+    drawn inverted. A volume with three samples is drawn in colour: unsigned integers by
     their full range, other numbers by 255, or by 65535 if a cut has one above 255; NaN is
     transparent, as it is in grey.
 

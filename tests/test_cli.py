@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -419,3 +420,42 @@ def test_the_command_runs_as_a_process(chest_folder, tmp_path, command):
 def test_another_zarr_store_is_said_to_be_one(tmp_path):
     xr.Dataset({"a": ("x", [1])}).to_zarr(tmp_path / "a.zarr", consolidated=False)
     assert "no Zarr store that lazyvol wrote" in run("info", tmp_path / "a.zarr").stderr
+
+
+# What the values are
+
+
+@pytest.fixture
+def cut_short(tmp_path):
+    """A series of six slices whose third is cut short."""
+    folder = tmp_path / "cut"
+    write_series(folder, np.arange(6 * 8 * 9, dtype="i2").reshape(6, 8, 9), spacing=(2.0, 1.0, 1.0))
+    path = Path(str(lv.open_volume(folder).source.values[2]))
+    path.write_bytes(path.read_bytes()[:-20])
+    return folder
+
+
+@pytest.mark.parametrize(("option", "dtype"), [("--no-rescale", "uint16"), ("--mask-padding", "float32")])
+def test_info_takes_what_the_values_are(cut_short, option, dtype):
+    result = run("info", str(cut_short), option, "--json")
+    assert json.loads(result.output)["dtype"] == dtype
+
+
+def test_values_that_the_header_lacks_are_an_error_that_names_the_option(cut_short):
+    result = run("info", str(cut_short), "--values", "real_world")
+    assert result.exit_code == 1
+    assert "--values real_world needs RealWorldValueMappingSequence" in result.output
+
+
+@pytest.mark.filterwarnings("always::lazyvol.errors.LazyvolWarning")
+def test_convert_goes_on_where_a_frame_cannot_be_read(cut_short, tmp_path):
+    result = run("convert", str(cut_short), str(tmp_path / "a.zarr"), "--on-error", "fill")
+    assert result.exit_code == 0
+    assert "Warning: " in result.output
+    assert "frames-filled" in run("info", str(tmp_path / "a.zarr")).output
+
+
+def test_convert_without_it_names_the_file_and_the_option(cut_short, tmp_path):
+    result = run("convert", str(cut_short), str(tmp_path / "a.zarr"))
+    assert result.exit_code == 1
+    assert "--on-error fill" in result.output
