@@ -79,12 +79,11 @@ def filled_finding(volume: Any, failed: Set[Failure]) -> Finding | None:
     if not failed or "source" not in volume.coords:
         return None
     source = volume.coords["source"].reset_coords(drop=True)
-    number = volume.coords.get("frame_number", source == "\n")  # without one, each file holds one frame
-    number = number.reset_coords(drop=True)
-    number = number.broadcast_like(source)
+    one_each = source.copy(data=np.ones(source.shape, int))  # without frame numbers, each file holds one frame
+    number = volume.coords.get("frame_number", one_each).reset_coords(drop=True).broadcast_like(source)
     source = source.broadcast_like(number).transpose(*number.dims)
     images = zip(source.values.ravel(), number.values.ravel(), strict=True)
-    bad = [(_absolute(str(path)), max(0, int(n) - 1)) in failed for path, n in images]
+    bad = [not np.isnan(n) and (_absolute(str(path)), int(n) - 1) in failed for path, n in images]
     if not any(bad):
         return None
     lost = number.copy(data=np.reshape(bad, number.shape))

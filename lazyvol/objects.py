@@ -44,7 +44,8 @@ def nested_values(dataset: Dataset, *, little_endian: bool) -> dict[str, Any]:
         found["table_error"] = str(error)
     if mappings := _sequence(dataset, _MAPPINGS):
         found["mapping"] = _mapping(mappings[0])
-    scale = _private(dataset, *_PHILIPS[:3])
+    modality = _bytes(dataset, _MODALITY).strip(b" \0")
+    scale = _private(dataset, *_PHILIPS[:3]) if modality == b"MR" else None
     if scale is not None:
         found["private"] = {_PHILIPS[3]: scale if isinstance(scale, bytes) else _encoded(scale)}
     if _SEGMENTS in dataset:
@@ -56,8 +57,7 @@ def nested_values(dataset: Dataset, *, little_endian: bool) -> dict[str, Any]:
     image_type = getattr(dataset.get_item(_IMAGE_TYPE), "value", b"") if _IMAGE_TYPE in dataset else b""
     if isinstance(image_type, bytes) and (b"MOSAIC" in image_type or b"VFRAME" in image_type):
         found |= _of_mosaic(dataset)
-    modality = getattr(dataset.get_item(_MODALITY), "value", b"") if _MODALITY in dataset else b""
-    if isinstance(modality, bytes) and modality.strip(b" \0") == b"PT":
+    if modality == b"PT":
         found |= _of_pet(dataset)
     return found
 
