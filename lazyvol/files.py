@@ -15,7 +15,7 @@ import fsspec
 
 from lazyvol.errors import PixelReadError
 
-__all__ = ["FileSource", "InflatedFile", "byte_reader", "open_file"]
+__all__ = ["FileSource", "InflatedFile", "byte_reader", "open_file", "reader_at"]
 
 ReadInto = Callable[[memoryview, int], int]
 
@@ -84,6 +84,22 @@ def open_file(source: FileSource) -> Any:
         file.close()
         raise
     return file
+
+
+def reader_at(file: BinaryIO) -> Callable[[int, int], bytes]:
+    """Return what reads so many bytes from a place on, of a file on disk without filling a buffer."""
+    try:
+        number = file.fileno() if hasattr(os, "pread") else -1
+    except (OSError, AttributeError):
+        number = -1
+    if number >= 0:
+        return lambda offset, size: os.pread(number, size, offset)
+
+    def read_at(offset: int, size: int) -> bytes:
+        file.seek(offset)
+        return file.read(size)
+
+    return read_at
 
 
 def _copy(part: bytes, buffer: memoryview) -> int:

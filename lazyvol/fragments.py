@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lazyvol.records import Instance
 from lazyvol.typed import HeaderError
 
-__all__ = ["Fragments", "frames_in", "read_fragments"]
+__all__ = ["Fragments", "frames_in", "read_fragments", "with_fragments"]
 
 ReadAt = Callable[[int, int], bytes]
 """What returns so many bytes from a place in a file on, or fewer where it ends."""
@@ -46,6 +47,20 @@ class Fragments:
 
     table: tuple[int, ...]
     """Basic offset table: where each frame begins, counted from the first item."""
+
+
+def with_fragments(instance: Instance, read_at: ReadAt, extended: bytes) -> Instance:
+    """Return an Instance with the place of each compressed frame."""
+    start = instance.frames[0].offset
+    if instance.pixels.is_plain or instance.tile or start is None:
+        return instance
+    table = struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) // 8 * 8])
+    fragments = read_fragments(read_at, start)
+    count, syntax = instance.frames[-1].index + 1, instance.pixels.transfer_syntax_uid
+    places, wrong = frames_in(fragments, count=count, transfer_syntax_uid=syntax, extended=table)
+    frames = tuple(replace(f, offset=o, length=n) for f, (o, n) in zip(instance.frames, places, strict=True))
+    notes = (("offset-table-wrong", f"{wrong}; the items were used"),) if wrong else ()
+    return replace(instance, frames=frames, notes=(*instance.notes, *notes))
 
 
 def read_fragments(read_at: ReadAt, start: int) -> Fragments:

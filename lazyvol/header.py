@@ -7,9 +7,6 @@ may take up megabytes, are walked without building a dataset.
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Callable
-from dataclasses import replace
 from typing import BinaryIO
 
 from pydicom.dataset import Dataset
@@ -17,8 +14,8 @@ from pydicom.filereader import read_partial
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lazyvol.elements import Elements, instance_from_elements
-from lazyvol.files import InflatedFile
-from lazyvol.fragments import frames_in, read_fragments
+from lazyvol.files import InflatedFile, reader_at
+from lazyvol.fragments import with_fragments
 from lazyvol.groups import Tail, read_tail
 from lazyvol.keywords import WANTED
 from lazyvol.macros import PER_FRAME_GROUPS, SHARED_GROUPS
@@ -47,41 +44,7 @@ def instance_of_file(file: BinaryIO, path: str) -> Instance:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     elements, offsets = _read_elements(file)
-    instance = instance_from_elements(elements, path=path, size=size)
-    if not instance.pixels.is_plain and not instance.tile:
-        return _with_fragments(instance, file, offsets)
-    return instance
-
-
-def _with_fragments(instance: Instance, file: BinaryIO, extended: bytes) -> Instance:
-    """Return an Instance with the place of each compressed frame."""
-    start = instance.frames[0].offset
-    if start is None:
-        return instance
-    read_at = _reader_at(file)
-    table = struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) // 8 * 8])
-    fragments = read_fragments(read_at, start)
-    count, syntax = instance.frames[-1].index + 1, instance.pixels.transfer_syntax_uid
-    places, wrong = frames_in(fragments, count=count, transfer_syntax_uid=syntax, extended=table)
-    frames = tuple(replace(f, offset=o, length=n) for f, (o, n) in zip(instance.frames, places, strict=True))
-    notes = (("offset-table-wrong", f"{wrong}; the items were used"),) if wrong else ()
-    return replace(instance, frames=frames, notes=(*instance.notes, *notes))
-
-
-def _reader_at(file: BinaryIO) -> Callable[[int, int], bytes]:
-    """Return what reads so many bytes from a place on, of a file on disk without filling a buffer."""
-    try:
-        number = file.fileno() if hasattr(os, "pread") else -1
-    except (OSError, AttributeError):
-        number = -1
-    if number >= 0:
-        return lambda offset, size: os.pread(number, size, offset)
-
-    def read_at(offset: int, size: int) -> bytes:
-        file.seek(offset)
-        return file.read(size)
-
-    return read_at
+    return with_fragments(instance_from_elements(elements, path=path, size=size), reader_at(file), offsets)
 
 
 def require_dicom(file: BinaryIO) -> None:

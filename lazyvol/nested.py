@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["UNDEFINED", "CutShortError", "Element", "Encoding", "Wanted", "element_at", "inside", "item_at", "skip"]
+__all__ = [
+    "LONG_VRS",
+    "UNDEFINED",
+    "CutShortError",
+    "Element",
+    "Encoding",
+    "Wanted",
+    "element_at",
+    "inside",
+    "item_at",
+    "skip",
+]
 
 Wanted = dict[int, "Wanted | str"]
 """Tag to the keyword that it is kept under, or for a sequence to what is wanted within."""
 
 UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 """Value representations whose length takes up four bytes (PS3.5 section 7.1.2)."""
 _DEEPEST = 32
 """Sequences are not nested deeper than this in any image; what is deeper is damage."""
@@ -71,7 +82,7 @@ def _header(data: bytes, at: int, encoding: Encoding) -> tuple[int, bytes, int, 
     if not encoding.explicit or tag >> 16 == 0xFFFE:
         return tag, b"", at + 8, int.from_bytes(head[4:8], order)  # type: ignore[arg-type]  # one of two words
     vr = head[4:6]
-    if vr not in _LONG:
+    if vr not in LONG_VRS:
         return tag, vr, at + 8, int.from_bytes(head[6:8], order)  # type: ignore[arg-type]
     if len(head) < 12:
         raise CutShortError

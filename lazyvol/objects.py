@@ -13,26 +13,26 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from lazyvol.keywords import KEYWORDS, MAPPING
+from lazyvol.makers import MOSAIC, PET, PHILIPS_SCALE, UIH_TILES, Maker
 from lazyvol.nested import CutShortError, Encoding, item_at
 from lazyvol.records import LookupTable, Segment
 from lazyvol.tables import TableError, make_table
 
-__all__ = ["nested_values"]
+__all__ = ["CONTEXT", "NESTED", "nested_values"]
 
-_SIEMENS = ((0x0019, "SIEMENS MR HEADER", 0x0A, "NumberOfImagesInMosaic"),)
-_CSA = (0x0029, "SIEMENS CSA HEADER", 0x10, "CSAImageHeaderInfo")
-_UIH = (0x0065, "Image Private Header", 0x50, "NumberOfSlicesInVolume")
-_UIH_TILES = (0x0065, "Image Private Header", 0x51)
-_GE_SCAN = (0x0009, "GEMS_PETD_01", 0x0D, "GEScanDateTime")
-_SIEMENS_DECAY = (0x0071, "SIEMENS MED PT", 0x22, "SiemensDecayCorrectionDateTime")
-_PHILIPS_SUV = (0x7053, "Philips PET Private Group", 0x00, "PhilipsSUVScaleFactor")
-_PHILIPS_ACTIVITY = (0x7053, "Philips PET Private Group", 0x09, "PhilipsActivityScaleFactor")
 _TRACERS, _NUCLIDE, _CODE_MEANING, _MODALITY = 0x00540016, 0x00540300, 0x00080104, 0x00080060
 _SEGMENTS, _DIMENSIONS, _DETECTORS, _IMAGE_TYPE = 0x00620002, 0x00209222, 0x00540022, 0x00080008
 _MODALITY_TABLES, _MAPPINGS = 0x00283000, 0x00409096
 _PALETTE_DESCRIPTOR, _PALETTE, _SEGMENTED_PALETTE = 0x00281101, 0x00281201, 0x00281221
 """Those of red; green and blue follow."""
-_PHILIPS = (0x2005, "Philips MR Imaging DD 001", 0x0E, "PhilipsScaleSlope")
+
+NESTED = frozenset(
+    {_SEGMENTS, _DIMENSIONS, _DETECTORS, _MODALITY_TABLES, _MAPPINGS, _TRACERS}
+    | {first + n for first in (_PALETTE_DESCRIPTOR, _PALETTE, _SEGMENTED_PALETTE) for n in range(3)}
+)
+"""Tags of the elements from which `nested_values` reads, besides the makers' own."""
+CONTEXT = {0x00080005: b"CS", _IMAGE_TYPE: b"CS", _MODALITY: b"CS", 0x00280004: b"CS", 0x00280103: b"US"}
+"""Elements that it looks at too, with their VR."""
 
 
 def nested_values(dataset: Dataset, *, little_endian: bool) -> dict[str, Any]:
@@ -45,9 +45,9 @@ def nested_values(dataset: Dataset, *, little_endian: bool) -> dict[str, Any]:
     if mappings := _sequence(dataset, _MAPPINGS):
         found["mapping"] = _mapping(mappings[0])
     modality = _bytes(dataset, _MODALITY).strip(b" \0")
-    scale = _private(dataset, *_PHILIPS[:3]) if modality == b"MR" else None
+    scale = _private(dataset, PHILIPS_SCALE) if modality == b"MR" else None
     if scale is not None:
-        found["private"] = {_PHILIPS[3]: scale if isinstance(scale, bytes) else _encoded(scale)}
+        found["private"] = {PHILIPS_SCALE.name: scale if isinstance(scale, bytes) else _encoded(scale)}
     if _SEGMENTS in dataset:
         found["segments"] = tuple(_segment(item) for item in dataset[_SEGMENTS].value)
     if _DIMENSIONS in dataset:
@@ -120,9 +120,10 @@ def _mapping(item: Dataset) -> dict[str, bytes]:
 def _of_pet(dataset: Dataset) -> dict[str, Any]:
     """Return the elements on dose and scale that are nested or the makers' own."""
     private = {}
-    for group, creator, element, name in (_GE_SCAN, _SIEMENS_DECAY, _PHILIPS_SUV, _PHILIPS_ACTIVITY):
+    for maker in PET:
         try:
-            private[name] = _bytes(dataset, dataset.private_block(group, creator).get_tag(element))
+            tag = dataset.private_block(maker.group, maker.creator).get_tag(maker.element)
+            private[maker.name] = _bytes(dataset, tag)
         except KeyError:
             continue
     return {"tracers": tuple(map(_tracer, _sequence(dataset, _TRACERS))), "makers_uptake": private}
@@ -143,13 +144,13 @@ def _bytes(dataset: Dataset, tag: int) -> bytes:
 def _of_mosaic(dataset: Dataset) -> dict[str, Any]:
     """Return the makers' elements on the tiles of a sheet."""
     private = {}
-    for group, creator, element, name in (*_SIEMENS, _CSA, _UIH):
-        value = _private(dataset, group, creator, element)
+    for maker in MOSAIC:
+        value = _private(dataset, maker)
         if isinstance(value, bytes):
-            private[name] = value
+            private[maker.name] = value
         elif value is not None:
-            private[name] = _encoded(value)
-    tiles = _private(dataset, *_UIH_TILES) or ()
+            private[maker.name] = _encoded(value)
+    tiles = _private(dataset, UIH_TILES) or ()
     items = _items(tiles) if isinstance(tiles, bytes) else tuple(_raw(item) for item in tiles)
     return {"private": private, "tiles": items}
 
@@ -168,9 +169,9 @@ def _items(raw: bytes) -> tuple[dict[str, bytes], ...]:
     return tuple(found)
 
 
-def _private(dataset: Dataset, group: int, creator: str, element: int) -> Any:
+def _private(dataset: Dataset, maker: Maker) -> Any:
     try:
-        return dataset.private_block(group, creator)[element].value
+        return dataset.private_block(maker.group, maker.creator)[maker.element].value
     except KeyError:
         return None
 

@@ -7,6 +7,7 @@ are understood here, so that a malformed one is named instead of warned of.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 import warnings
@@ -21,6 +22,9 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from lazyvol.alike import instances_alike
+from lazyvol.blocks import Blocks
+from lazyvol.columns import walk_together
 from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
 from lazyvol.header import PIXELS, instance_of_file, require_dicom
 from lazyvol.media import files_of_index, is_index
@@ -89,12 +93,32 @@ def scan_headers(source: Source, *, recursive: bool = True) -> Scan:
         raise NoImagesError(f"{_name_of(source)} holds no file. Give a folder of DICOM files, or a list of them.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of what is found out and named here
-        for path, content in entries:
-            try:
-                instances.append(read_instance(path, content))
-            except HeaderError as error:
-                skipped.append(Skipped(path, str(error), error.damaged))
+        for found in _read(entries):
+            if isinstance(found, Instance):
+                instances.append(found)
+            else:
+                skipped.append(found)
     return Scan(tuple(_with_digests(instances)), tuple(skipped))
+
+
+def _read(entries: Iterable[tuple[str, bytes | None]]) -> Iterator[Instance | Skipped]:
+    """Read headers: of files on disk many at a time, of others one by one."""
+    for on_disk, some in itertools.groupby(entries, key=lambda e: e[1] is None and not _is_url(e[0])):
+        if not (on_disk and hasattr(os, "preadv")):
+            yield from map(_read_alone, some)
+            continue
+        blocks = Blocks()
+        while batch := list(itertools.islice(some, Blocks.MOST)):
+            blocks.fill([path for path, _ in batch])
+            found = dict(pair for headers in walk_together(blocks) for pair in instances_alike(headers, blocks))
+            yield from (found.get(row) or _read_alone(entry) for row, entry in enumerate(batch))
+
+
+def _read_alone(entry: tuple[str, bytes | None]) -> Instance | Skipped:
+    try:
+        return read_instance(*entry)
+    except HeaderError as error:
+        return Skipped(entry[0], str(error), error.damaged)
 
 
 def read_instance(path: str, content: bytes | None = None) -> Instance:

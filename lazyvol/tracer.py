@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
+from lazyvol.keywords import UPTAKE
 from lazyvol.typed import Reader
 from lazyvol.uptake import HALF_LIVES, Uptake, lean_mass
 
-__all__ = ["uptake_of"]
+__all__ = ["READ", "uptake_of"]
 
 Item = Mapping[str, bytes]
 DAY = 86400.0
@@ -32,6 +33,17 @@ _ELEMENTS = {
     "yttrium": "Y",
     "zirconium": "Zr",
 }
+READ = (
+    *UPTAKE,
+    "AcquisitionDate",
+    "AcquisitionDateTime",
+    "AcquisitionTime",
+    "ActualFrameDuration",
+    "DecayCorrection",
+    "FrameReferenceTime",
+    "Units",
+)
+"""Keywords of the elements that `uptake_of` reads."""
 _MAKERS = ("GEScanDateTime", "SiemensDecayCorrectionDateTime")
 
 

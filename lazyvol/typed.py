@@ -11,19 +11,20 @@ import re
 import struct
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import lru_cache
 
 from lazyvol.keywords import BINARY, FRAME_NUMBERS, FRAME_STORED, FRAME_WORDS, INTEGERS, NUMBERS, STORED, WORDS
 from lazyvol.records import Value, Vector
 
-__all__ = ["HeaderError", "Reader", "kept_values"]
+__all__ = ["FAR", "HeaderError", "Reader", "kept_values", "text_numbers"]
 
-_FAR = 1e7
+FAR = 1e7
 """No voxel lies so far from the origin of its frame of reference, mm."""
 _DATE_TIME = re.compile(r"(?:(\d{4})(\d\d)(\d\d)| {8})(\d\d)(?:(\d\d)(?:(\d\d(?:\.\d{1,6})?))?)?(?:[+-]\d{4})?$")
 """A DA of eight digits or blanks and a TM, or a DT (DICOM PS3.5 section 6.2)."""
 _NUMERIC = frozenset("0123456789+-.eE\\ ")
 """Characters of a DS or IS value; other text may be anything, and is not repeated."""
-_NUMERIC_BYTES = frozenset(b"0123456789+-.eE\\ ")
+_NUMERIC_BYTES = b"0123456789+-.eE\\ "
 """The same as bytes: a binary number is never made of these alone."""
 _NEVER_TEXT = frozenset({"DimensionIndexValues", "ReferencedSegmentNumber"})
 """Binary numbers that no writer puts as text, and whose bytes may look like it."""
@@ -74,19 +75,13 @@ class Reader:
     def numbers(self, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
         """Return the numbers of a DS, IS, FD, FL, UL or US element; None if absent or malformed."""
         raw = self.raw(keyword)
-        if raw and (keyword in _NEVER_TEXT or (keyword in self._binary and not set(raw) <= _NUMERIC_BYTES)):
+        if raw and (keyword in _NEVER_TEXT or (keyword in self._binary and raw.translate(None, _NUMERIC_BYTES))):
             return self._unpacked(keyword, raw, count)
-        if not raw.strip(b" \0"):
-            return None
-        try:
-            found = tuple(_number(word) for word in raw.decode("ascii").strip(" \0").split("\\"))
-        except ValueError:
+        found = text_numbers(raw)
+        if found is None or (found and count is not None and len(found) != count):
             self._reject(keyword)
             return None
-        if not all(map(math.isfinite, found)) or (count is not None and len(found) != count):
-            self._reject(keyword)
-            return None
-        return found
+        return found or None
 
     def _unpacked(self, keyword: str, raw: bytes, count: int | None) -> tuple[float, ...] | None:
         code = self._binary[keyword]
@@ -130,7 +125,7 @@ class Reader:
     def position(self, keyword: str = "ImagePositionPatient") -> Vector | None:
         """Return where the first voxel lies, mm; None if absent, malformed or far from everything."""
         found = self.numbers(keyword, 3)
-        if found is not None and max(map(abs, found)) > _FAR:
+        if found is not None and max(map(abs, found)) > FAR:
             self.malformed.append((keyword, "\\".join(f"{v:g}" for v in found)))
             return None
         return found  # type: ignore[return-value]  # counted above
@@ -183,11 +178,21 @@ class Reader:
         self.malformed.append((keyword, text if set(text) <= _NUMERIC else "not a number"))
 
 
-def _number(word: str) -> float:
-    """Return the number of a DS or IS; float() alone also takes underscores and words."""
-    if not set(word) <= _NUMERIC:
-        raise ValueError(word)
-    return float(word)
+@lru_cache(maxsize=1 << 12)
+def text_numbers(raw: bytes) -> tuple[float, ...] | None:
+    """Return the numbers of a DS or IS, none if it is blank; None if it is malformed."""
+    if raw.translate(None, _NUMERIC_BYTES):  # float() alone also takes underscores and words
+        raw = raw.strip(b" \0")
+        if raw.translate(None, _NUMERIC_BYTES):
+            return None
+    text = raw.strip()
+    if not text:
+        return ()
+    try:
+        found = tuple(map(float, text.split(b"\\")))
+    except ValueError:
+        return None
+    return found if all(map(math.isfinite, found)) else None
 
 
 def kept_values(reader: Reader, *, signed: bool, among: Iterable[str] | None = None) -> dict[str, Value]:
