@@ -6,33 +6,36 @@ plain values below, or in which such a value is odd, is understood by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from io import BytesIO
+from itertools import repeat
 from typing import Any
 
 from pydicom.filereader import read_dataset
 
 from lazyvol.blocks import Blocks
 from lazyvol.columns import CHARACTER_SET, DESCRIPTION, EXTENDED_OFFSETS, PIXELS, Column, Headers
-from lazyvol.elements import Elements, instance_from_elements, places_of
+from lazyvol.elements import Elements, instance_from_elements
 from lazyvol.files import reader_at
 from lazyvol.fragments import with_fragments
 from lazyvol.keywords import BINARY, INTEGERS, KEYWORDS, NUMBERS, TAGS, WANTED
 from lazyvol.objects import nested_values
 from lazyvol.records import Frame, Instance, Value
 from lazyvol.tracer import READ, uptake_of
-from lazyvol.typed import FAR, Reader, text_numbers
+from lazyvol.typed import FAR, acquisition_time, text_numbers
 from lazyvol.uptake import Uptake
 
 __all__ = ["elements_of", "instances_alike"]
 
 _SYNTAX, _META_UID, _UID, _NUMBER, _POSITION = 0x00020010, 0x00020003, 0x00080018, 0x00200013, 0x00200032
 _MODALITY, _PHOTOMETRIC = 0x00080060, 0x00280004
-_SLOPE, _INTERCEPT, _FRAMES = 0x00281053, 0x00281052, 0x00280008
+_SLOPE, _INTERCEPT = 0x00281053, 0x00281052
 _CONTEXT = {CHARACTER_SET: b"CS", 0x00080008: b"CS", _MODALITY: b"CS", _PHOTOMETRIC: b"CS", 0x00280103: b"US"}
 """What is looked at beside nested elements, with its VR."""
-_TIMES = {TAGS[k]: k for k in ("AcquisitionDate", "AcquisitionDateTime", "AcquisitionTime")}
+_TIMES = tuple(TAGS[k] for k in ("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime"))
 _KEPT = {tag: keyword for keyword, tag in NUMBERS.items() if keyword not in BINARY}
 _PLAIN = {_UID, _META_UID, _NUMBER, _POSITION, _SLOPE, _INTERCEPT, *_TIMES, *_KEPT}
 """Elements whose values are put in place of those of the first header."""
@@ -81,22 +84,32 @@ def _text(raw: bytes) -> str:
 
 def instances_alike(headers: Headers, blocks: Blocks) -> Iterator[tuple[int, Instance]]:
     """Yield the Instances of headers by row; those of which none can be made are left out."""
-    try:
-        elements, _ = elements_of(headers, headers.rows[0])
-        pattern = _Pattern(headers, blocks, elements)
-    except Exception:  # the road of single files says what is wrong
-        return
+    plain = _PLAIN | (_OF_UPTAKE if _said(headers, _MODALITY) == b"PT" else frozenset())
+    columns = (*headers.values.items(), *((0, column) for column in headers.nested.values()))
+    others = [column.each for tag, column in columns if column.same is None and tag not in plain]
+    by_others: dict[tuple[int | bytes | None, ...], list[int]] = defaultdict(list)
     for row in headers.rows:
-        try:
-            instance = pattern.instance(row) or _alone(headers, blocks, row)
-            if instance.pixels.is_plain:
-                yield row, instance
-            else:
-                with open(instance.path, "rb", buffering=0) as file:
-                    extended = headers.values.get(EXTENDED_OFFSETS, Column(b"")).of(row)
-                    yield row, with_fragments(instance, reader_at(file), extended)
-        except Exception:  # as above
+        by_others[headers.pixel_lengths[row], *(each[row] for each in others)].append(row)
+    for rows in by_others.values():
+        made = _made(headers, blocks, rows)
+        if made[0] is not None and made[0].pixels.is_plain and None not in made:
+            yield from zip(rows, made, strict=True)
             continue
+        for row, known in zip(rows, made, strict=True):
+            try:
+                instance = known or _alone(headers, blocks, row)
+                if not instance.pixels.is_plain:
+                    with open(instance.path, "rb", buffering=0) as file:
+                        extended = headers.values.get(EXTENDED_OFFSETS, Column(b"")).of(row)
+                        instance = with_fragments(instance, reader_at(file), extended)
+                yield row, instance
+            except Exception:  # the road of single files says what is wrong
+                continue
+
+
+def _said(headers: Headers, tag: int) -> bytes:
+    """Return a value that is the same in all headers, without padding."""
+    return (headers.values.get(tag, Column(b"")).same or b"").strip(b" \0")
 
 
 def _alone(headers: Headers, blocks: Blocks, row: int) -> Instance:
@@ -106,121 +119,116 @@ def _alone(headers: Headers, blocks: Blocks, row: int) -> Instance:
     return replace(instance, modified=blocks.modified[row])
 
 
+def _made(headers: Headers, blocks: Blocks, rows: list[int]) -> Sequence[Instance | None]:
+    """Return the Instances of headers that differ in plain values only; None where one has to be made alone."""
+    none = [None] * len(rows)
+    if len(rows) < 2:
+        return none
+    try:
+        first = _alone(headers, blocks, rows[0])
+        if len(first.frames) > 1 or first.tile or first.malformed or first.notes or first.refusal:
+            return none
+        made = _Pattern(headers, blocks, rows, first).instances()
+    except Exception:  # the road of single files says what is wrong
+        return none
+    return made if made[0] == first else none
+
+
 class _Pattern:
-    """The Instance of the first header, and what is put in its place for the others."""
+    """The Instance of the first of some headers, and what is put in its place for each."""
 
-    def __init__(self, headers: Headers, blocks: Blocks, elements: Elements) -> None:
-        self._headers, self._blocks = headers, blocks
-        row = headers.rows[0]
-        self._first = _alone(headers, blocks, row)
-        self._varying = {tag: column for tag, column in headers.values.items() if column.same is None}
-        self._known = {KEYWORDS[tag]: raw for tag, raw in elements.values.items()}
-        self._elements = elements
-        self._uptakes: dict[tuple[bytes, ...], Uptake | None] = {}
-        self._is_pet = self._first.modality == "PT"
-        self._timed = not self._varying.keys().isdisjoint(_TIMES)
-        vary = {_KEPT[tag]: tag for tag in self._varying if tag in _KEPT}
-        values = dict(self._first.values) | dict.fromkeys(vary, ())
-        self._values = sorted(values.items())
-        self._numbers = [(n, vary[k], k) for n, (k, _) in enumerate(self._values) if k in vary]
-        self._fields = _fields_of(self._first)
-        self._frame = _fields_of(self._first.frames[0])
-        self._holds = self._is_plain() and self._made(row) == self._first
+    def __init__(self, headers: Headers, blocks: Blocks, rows: list[int], first: Instance) -> None:
+        self._headers, self._blocks, self._rows, self._first = headers, blocks, rows, first
+        self._odd: set[int] = set()
+        """Which of the rows hold a value that is odd."""
 
-    def _is_plain(self) -> bool:
-        first = self._first
-        vary = self._varying.keys() - (set() if self._is_pet else _OF_UPTAKE - _PLAIN)
-        lengths = set(self._headers.pixel_lengths.values())
-        return (
-            vary <= (_PLAIN | _OF_UPTAKE)
-            and all(column.same is not None for column in self._headers.nested.values())
-            and len(first.frames) == 1
-            and not (first.tile or first.malformed or first.notes or first.refusal)
-            and (_FRAMES not in self._headers.values or len(lengths) == 1)
-        )
+    def instances(self) -> list[Instance | None]:
+        """Return an Instance for each row; None where a value is odd."""
+        blocks, rows = self._blocks, self._rows
+        own: dict[str, Iterable[Any]] = {
+            "path": [blocks.paths[row] for row in rows],
+            "size": [blocks.sizes[row] for row in rows],
+            "modified": [blocks.modified[row] for row in rows],
+            "frames": zip(self._frames(), strict=True),
+            "values": self._values(),
+        }
+        if self._varies(_UID, _META_UID):
+            uids = zip(self._each(_UID), self._each(_META_UID), strict=True)
+            own["uid"] = [_text(uid) or _text(other) for uid, other in uids]
+        if self._varies(_NUMBER):
+            own["number"] = [int(n[0]) if n else None for n in self._numbers(_NUMBER, least=-(2**31), most=2**31 - 1)]
+        if self._varies(*_TIMES):
+            times = zip(*map(self._each, _TIMES), strict=True)
+            own["acquisition_time"] = [acquisition_time(*map(_text, t)) for t in times]
+        if self._first.modality == "PT" and self._varies(*_OF_UPTAKE):
+            own["uptake"] = self._uptakes()
+        made = [Instance(*values) for values in zip(*_filled(self._first, own), strict=False)]
+        return [None if n in self._odd else instance for n, instance in enumerate(made)]
 
-    def instance(self, row: int) -> Instance | None:
-        """Return the Instance of a header, or None where one of its values is odd."""
-        return self._made(row) if self._holds else None
+    def _varies(self, *tags: int) -> bool:
+        columns = self._headers.values
+        return any(tag in columns and columns[tag].same is None for tag in tags)
 
-    def _made(self, row: int) -> Instance | None:
-        said = {tag: column.each[row] for tag, column in self._varying.items()}
-        try:
-            own = self._own(said)
-            frame = self._own_frame(said, row)
-        except ValueError:
-            return None
-        path, size, modified = self._blocks.paths[row], self._blocks.sizes[row], self._blocks.modified[row]
-        return Instance(**{**self._fields, **own, "path": path, "size": size, "modified": modified, "frames": (frame,)})
+    def _each(self, tag: int) -> list[bytes]:
+        """Return the value of an element in each row; nothing where it is absent."""
+        column = self._headers.values.get(tag, Column(b""))
+        return [column.each[row] for row in self._rows] if column.same is None else [column.same] * len(self._rows)
 
-    def _own(self, said: Mapping[int, bytes]) -> dict[str, Any]:
-        """Return the fields of an Instance in which it differs from the first; raise where a value is odd."""
-        own: dict[str, Any] = {}
-        if _UID in said or _META_UID in said:
-            own["uid"] = _text(self._raw(_UID, said)) or _text(self._raw(_META_UID, said))
-        if _NUMBER in said:
-            number = _numbers(said[_NUMBER])[:1]
-            if number and not -(2**31) <= number[0] < 2**31:
-                raise ValueError
-            own["number"] = int(number[0]) if number else None
-        if self._timed:
-            times = {keyword: self._raw(tag, said) for tag, keyword in _TIMES.items()}
-            own["acquisition_time"] = Reader(times, little_endian=True).acquisition_time()
-        if self._numbers:
-            own["values"] = self._own_values(said)
-        if self._is_pet:
-            own["uptake"] = self._own_uptake(said)
-        return own
+    def _numbers(self, tag: int, *, least: float = -math.inf, most: float = math.inf) -> list[tuple[float, ...]]:
+        """Return the numbers of an element in each row, none if it is blank."""
+        found = [text_numbers(raw) for raw in self._each(tag)]
+        self._odd |= {n for n, v in enumerate(found) if v is None or (v and not (least <= min(v) and max(v) <= most))}
+        return [v or () for v in found]
 
-    def _raw(self, tag: int, said: Mapping[int, bytes]) -> bytes:
-        column = self._headers.values.get(tag)
-        return b"" if column is None else said[tag] if column.same is None else column.same
+    def _frames(self) -> list[Frame]:
+        own: dict[str, Iterable[Any]] = {}
+        if self._varies(_POSITION):
+            positions = self._numbers(_POSITION, least=-FAR, most=FAR)
+            self._odd |= {n for n, position in enumerate(positions) if len(position) != 3}
+            own["position"] = positions
+        if self._varies(_SLOPE):
+            own["slope"] = slopes = [v[0] if v else 1.0 for v in self._numbers(_SLOPE)]
+            self._odd |= {n for n, slope in enumerate(slopes) if not slope}
+        if self._varies(_INTERCEPT):
+            own["intercept"] = [v[0] if v else 0.0 for v in self._numbers(_INTERCEPT)]
+        own["offset"] = offsets = [self._headers.pixel_offsets[row] for row in self._rows]
+        most, length = self._first.pixels.frame_bytes, self._headers.pixel_lengths[self._rows[0]]
+        if self._first.frames[0].length is not None and length is not None:
+            sizes = (self._blocks.sizes[row] for row in self._rows)
+            rest = min(most, length)
+            own["length"] = [max(0, min(rest, size - at)) for size, at in zip(sizes, offsets, strict=True)]
+        return [Frame(*values) for values in zip(*_filled(self._first.frames[0], own), strict=False)]
 
-    def _own_frame(self, said: Mapping[int, bytes], row: int) -> Frame:
-        own = dict(self._frame)
-        if _POSITION in said:
-            position = _numbers(said[_POSITION])
-            if len(position) != 3 or max(map(abs, position)) > FAR:
-                raise ValueError
-            own["position"] = position
-        if _SLOPE in said:
-            own["slope"] = (*_numbers(said[_SLOPE]), 1.0)[0]
-            if not own["slope"]:
-                raise ValueError
-        if _INTERCEPT in said:
-            own["intercept"] = (*_numbers(said[_INTERCEPT]), 0.0)[0]
-        start, length = self._headers.pixel_offsets[row], self._headers.pixel_lengths[row]
-        place = places_of(self._first.pixels, 1, start, length, self._blocks.sizes[row])[0]
-        own["offset"], own["length"] = place
-        return Frame(**own)
+    def _values(self) -> list[tuple[tuple[str, Value], ...]]:
+        vary = {keyword: tag for tag, keyword in _KEPT.items() if self._varies(tag)}
+        shared = dict(self._first.values)
+        pairs: list[Iterable[tuple[str, Any]]] = []
+        blank = False
+        for keyword in sorted({*shared, *vary}):
+            if keyword not in vary:
+                pairs.append(repeat((keyword, shared[keyword]), len(self._rows)))
+                continue
+            found: list[Any] = self._numbers(vary[keyword])
+            blank = blank or () in found
+            if keyword in INTEGERS:
+                found = [tuple(map(int, v)) if all(x.is_integer() for x in v) else v for v in found]
+            pairs.append([(keyword, v[0] if len(v) == 1 else v) for v in found])
+        values = list(zip(*pairs, strict=True)) if pairs else [()] * len(self._rows)
+        return [tuple(p for p in v if p[1] != ()) for v in values] if blank else values
 
-    def _own_values(self, said: Mapping[int, bytes]) -> tuple[tuple[str, Value], ...]:
-        values = list(self._values)
-        for place, tag, keyword in self._numbers:
-            found: tuple[float, ...] = _numbers(said[tag])
-            if keyword in INTEGERS and all(v.is_integer() for v in found):
-                found = tuple(map(int, found))
-            values[place] = (keyword, found[0] if len(found) == 1 else found)
-        return tuple(v for v in values if v[1] != ())
-
-    def _own_uptake(self, said: Mapping[int, bytes]) -> Uptake | None:
-        """Return what a PET header says of dose and body; it is the same in most images of a bed."""
-        timed = {tag: raw for tag, raw in said.items() if tag in _OF_UPTAKE}
-        key = tuple(timed.values())
-        if key not in self._uptakes:
-            values = {**self._known, **{KEYWORDS[tag]: raw for tag, raw in timed.items()}}
-            e = self._elements
-            self._uptakes[key] = uptake_of(values, little_endian=True, tracers=e.tracers, private=e.makers_uptake)
-        return self._uptakes[key]
+    def _uptakes(self) -> list[Uptake | None]:
+        """Return what PET headers say of dose and body; it is the same in most images of a bed."""
+        elements, _ = elements_of(self._headers, self._rows[0])
+        known = {KEYWORDS[tag]: raw for tag, raw in elements.values.items()}
+        keywords = {KEYWORDS[tag]: tag for tag in _OF_UPTAKE if self._varies(tag)}
+        found: dict[tuple[bytes, ...], Uptake] = {}
+        keys = list(zip(*(self._each(tag) for tag in keywords.values()), strict=True))
+        for key in set(keys):
+            values = known | dict(zip(keywords, key, strict=True))
+            found[key] = uptake_of(values, little_endian=True, tracers=elements.tracers, private=elements.makers_uptake)
+        return [found[key] for key in keys]
 
 
-def _fields_of(record: Instance | Frame) -> dict[str, Any]:
-    return {f.name: getattr(record, f.name) for f in fields(record)}
-
-
-def _numbers(raw: bytes) -> tuple[float, ...]:
-    """Return the numbers of a value, none if it is blank; raise if it is odd."""
-    found = text_numbers(raw)
-    if found is None:
-        raise ValueError
-    return found
+def _filled(record: Instance | Frame, own: Mapping[str, Iterable[Any]]) -> list[Iterable[Any]]:
+    """Return the fields of many records: their own, and those that they share with one."""
+    return [own.get(f.name) or repeat(getattr(record, f.name)) for f in fields(record)]

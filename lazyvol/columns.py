@@ -126,6 +126,8 @@ class _Walk:
     """Tag of the last element outside of sequences."""
     ends: Rows = field(default_factory=lambda: np.zeros(0, np.int64))
     """Where the bytes of each file end in the buffer."""
+    ahead: int = 0
+    """At least so many bytes of each file are there from that place on."""
     within: tuple[tuple[bool, bool], ...] = ()
     """What the walk is inside of: whether it is an item, and whether elements name their VR around it."""
     whole: tuple[int, Rows] | None = None
@@ -134,6 +136,11 @@ class _Walk:
     """The makers' elements that are wanted, by group and creator; None before that is known."""
     reserved: dict[int, frozenset[int]] = field(default_factory=dict)
     """Those of each block that a creator reserved, by group and block."""
+
+    def advance(self, by: int | Rows) -> None:
+        """Go over so many bytes."""
+        self.where = self.where + by
+        self.ahead -= by if isinstance(by, int) else int(by.max())
 
     def part(self, which: npt.NDArray[Any]) -> _Walk:
         """Return some of its headers as a part of their own."""
@@ -199,14 +206,15 @@ class _Walker:
             if not self._has_bytes(walk, 12):
                 continue
             heads = self._words[walk.where]
-            first = int(heads[0])
+            raw = heads.tobytes()  # bytes are compared sooner than arrays
+            uniform = raw == raw[:8] * heads.size
+            first = int.from_bytes(raw[:8], "little")
             tag = (first & 0xFFFF) << 16 | first >> 16 & 0xFFFF
             if walk.in_meta and tag >> 16 != 2:
                 if not _leave_meta(walk, heads):
                     return None
                 continue
             named = walk.explicit and tag >> 16 != 0xFFFE
-            uniform = bool((heads == first).all())
             if not uniform:
                 keys = heads & (_WORD_AND_VR if named else _WORD)
                 if (keys != keys[0]).any():
@@ -217,11 +225,11 @@ class _Walker:
                 return None
             size = 12 if vr in LONG_VRS else 8
             lengths = self._lengths(walk, heads, size, named=named, uniform=uniform)
-            endless = np.atleast_1d(lengths == UNDEFINED)
-            if endless.any() and not endless.all():
-                self._part_by(walk, endless)
+            endless = lengths == UNDEFINED if isinstance(lengths, int) else bool((lengths == UNDEFINED).any())
+            if endless and not isinstance(lengths, int):
+                self._part_by(walk, lengths == UNDEFINED)
                 return None
-            element = _Element(tag, vr, size, lengths, bool(endless[0]))
+            element = _Element(tag, vr, size, lengths, endless)
             if not walk.within and tag in PIXELS:
                 return self._headers(walk, element)
             if not (self._within(walk, element) if walk.within else self._outside(walk, element)):
@@ -243,7 +251,7 @@ class _Walker:
         if tag == (_ITEM_END if is_item else _SEQUENCE_END):
             walk.within = walk.within[:-1]
             walk.explicit = around
-            walk.where = walk.where + 8
+            walk.advance(8)
             if not walk.within and walk.whole is not None:
                 (kept, begins), walk.whole = walk.whole, None
                 walk.nested[kept] = self._column(walk, begins, walk.where - begins)
@@ -254,21 +262,21 @@ class _Walker:
             return False
         if element.endless:
             walk.within = (*walk.within, (True, walk.explicit))
-            walk.where = walk.where + 8
+            walk.advance(8)
         else:
-            walk.where = walk.where + (8 + element.lengths)
+            walk.advance(8 + element.lengths)
         return True
 
     def _over(self, walk: _Walk, element: _Element) -> bool:
         """Step over an element, or into a sequence without a length; return whether that can be done."""
         if not element.endless:
-            walk.where = walk.where + (element.size + element.lengths)
+            walk.advance(element.size + element.lengths)
             return True
         if walk.explicit and element.vr not in {b"SQ", b"UN"}:
             return False
         walk.within = (*walk.within, (False, walk.explicit))
         walk.explicit = walk.explicit and element.vr != b"UN"
-        walk.where = walk.where + element.size
+        walk.advance(element.size)
         return len(walk.within) <= _DEEPEST
 
     def _outside(self, walk: _Walk, element: _Element) -> bool:
@@ -298,7 +306,7 @@ class _Walker:
         if is_whole or creator:
             walk.nested[tag] = self._column(walk, walk.where, needed)
         walk.last = tag
-        walk.where = walk.where + needed
+        walk.advance(needed)
         if tag in _DECIDING or creator:
             return self._decided(walk, tag, element.size, creator=creator)
         return True
@@ -324,24 +332,27 @@ class _Walker:
 
     def _column(self, walk: _Walk, starts: Rows, lengths: int | Rows) -> Column:
         """Return the bytes that begin in each header at a place."""
-        rows = walk.rows.tolist()
         if isinstance(lengths, np.ndarray) and (lengths == lengths[0]).all():
             lengths = int(lengths[0])
         if isinstance(lengths, np.ndarray):
             view = memoryview(self._data.data)
-            places = zip(rows, starts.tolist(), lengths.tolist(), strict=True)
+            places = zip(walk.rows.tolist(), starts.tolist(), lengths.tolist(), strict=True)
             return Column(None, {row: bytes(view[start : start + n]) for row, start, n in places})
         if not lengths:
             return Column(b"")
-        table = self._data[starts[:, np.newaxis] + np.arange(lengths)]
-        if (table == table[0]).all():
-            return Column(table[0].tobytes())
-        raw = table.tobytes()
-        return Column(None, {row: raw[n * lengths : (n + 1) * lengths] for n, row in enumerate(rows)})
+        beginning_at = np.ndarray((self._data.size - lengths + 1, lengths), np.uint8, self._data.data, strides=(1, 1))
+        raw = beginning_at[starts].tobytes()
+        if raw == raw[:lengths] * starts.size:
+            return Column(raw[:lengths])
+        parts = (raw[at : at + lengths] for at in range(0, len(raw), lengths))
+        return Column(None, dict(zip(walk.rows.tolist(), parts, strict=True)))
 
     def _has_bytes(self, walk: _Walk, needed: int | Rows) -> bool:
         """Return whether the next bytes of all headers are at hand; if not, read on, or leave headers out."""
+        if isinstance(needed, int) and needed <= walk.ahead:
+            return True
         short = walk.where + needed > walk.ends
+        walk.ahead = 0 if short.any() else int((walk.ends - walk.where).min())
         if not short.any():
             return True
         keep = ~short

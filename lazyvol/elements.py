@@ -6,7 +6,6 @@ tiles of a mosaic, or the one image that it is. Nothing here opens a file.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -32,7 +31,7 @@ from lazyvol.typed import HeaderError, Reader, kept_values
 from lazyvol.uptake import Uptake
 from lazyvol.vectors import Place, frames_of_vectors
 
-__all__ = ["Elements", "instance_from_elements", "places_of"]
+__all__ = ["Elements", "instance_from_elements"]
 
 _FEW_FRAMES = 1 << 16
 """A NumberOfFrames up to this is believed, and the frames that the file lacks are named."""
@@ -322,19 +321,13 @@ def _with_places(frames: tuple[Frame, ...], places: Sequence[tuple[int | None, i
 
 
 def _places(elements: Elements, pixels: PixelFormat, count: int, size: int) -> list[tuple[int | None, int | None]]:
+    """Return offset and length of each frame; the length is what the file has of it."""
     start, length = elements.pixel_offset, elements.pixel_length
-    return places_of(pixels, count, start, length, sys.maxsize if elements.inflated_from else size)
-
-
-def places_of(
-    pixels: PixelFormat, count: int, start: int | None, length: int | None, size: int
-) -> list[tuple[int | None, int | None]]:
-    """Return offset and length of each frame of pixels; the length is what a file of so many bytes has of it."""
     whole_bytes = pixels.bits_allocated % 8 == 0 or pixels.bits_allocated == 1
     swapped = pixels.bits_allocated in {1, 8} and not pixels.little_endian
     if start is None or length is None or not pixels.is_plain or not whole_bytes or swapped:
         return [(start, None)] * count
-    end = min(start + length, size)
+    end = start + length if elements.inflated_from else min(start + length, size)
     begins = (start + n * pixels.frame_bits // 8 for n in range(count))
     ends = (start - (-(n + 1) * pixels.frame_bits // 8) for n in range(count))
     return [(begin, max(0, min(stop, end) - begin)) for begin, stop in zip(begins, ends, strict=True)]

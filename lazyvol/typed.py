@@ -16,7 +16,7 @@ from functools import lru_cache
 from lazyvol.keywords import BINARY, FRAME_NUMBERS, FRAME_STORED, FRAME_WORDS, INTEGERS, NUMBERS, STORED, WORDS
 from lazyvol.records import Value, Vector
 
-__all__ = ["FAR", "HeaderError", "Reader", "kept_values", "text_numbers"]
+__all__ = ["FAR", "HeaderError", "Reader", "acquisition_time", "kept_values", "text_numbers"]
 
 FAR = 1e7
 """No voxel lies so far from the origin of its frame of reference, mm."""
@@ -160,18 +160,8 @@ class Reader:
 
     def acquisition_time(self) -> float | None:
         """Return seconds from a fixed day to the acquisition; without a date from midnight."""
-        joined = self.text("AcquisitionDateTime")
-        if len(joined) <= 8:
-            joined = self.text("AcquisitionDate").ljust(8) + self.text("AcquisitionTime").replace(":", "")
-        found = _DATE_TIME.match(joined)
-        if not found:
-            return None
-        year, month, day, hours, minutes, seconds = found.groups(default="0")
-        try:
-            days = date(int(year), int(month), int(day)).toordinal() if int(year) else 0
-        except ValueError:
-            return None
-        return days * 86400.0 + int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        keywords = "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime"
+        return acquisition_time(*map(self.text, keywords))
 
     def _reject(self, keyword: str) -> None:
         text = self._values[keyword][:40].decode("ascii", "replace").strip(" \0")
@@ -193,6 +183,27 @@ def text_numbers(raw: bytes) -> tuple[float, ...] | None:
     except ValueError:
         return None
     return found if all(map(math.isfinite, found)) else None
+
+
+def acquisition_time(joined: str, day: str, time: str) -> float | None:
+    """Return seconds from a fixed day to the time of a DT, or of a DA and a TM; without a date from midnight."""
+    found = _DATE_TIME.match(joined if len(joined) > 8 else day.ljust(8) + time.replace(":", ""))
+    if not found:
+        return None
+    year, month, day, hours, minutes, seconds = found.groups(default="0")
+    days = _days(year, month, day)
+    if days is None:
+        return None
+    return days * 86400.0 + int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+@lru_cache(maxsize=64)
+def _days(year: str, month: str, day: str) -> int | None:
+    """Return the number of a day, 0 without a year; None if there is no such day."""
+    try:
+        return date(int(year), int(month), int(day)).toordinal() if int(year) else 0
+    except ValueError:
+        return None
 
 
 def kept_values(reader: Reader, *, signed: bool, among: Iterable[str] | None = None) -> dict[str, Value]:
