@@ -25,7 +25,7 @@ class Blocks:
     Files that cannot be read have a row of length 0; nothing is raised.
     """
 
-    MOST = 256
+    MOST = 512
     """How many files there can be."""
 
     def __init__(self) -> None:

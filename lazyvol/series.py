@@ -131,7 +131,9 @@ def _malformed_findings(members: list[Instance]) -> list[Finding]:
 
 
 def _truncated_findings(members: list[Instance]) -> list[Finding]:
-    short = [i for i in members if i.short_frames]
+    formats = {id(i.pixels): i.pixels for i in members}
+    whole = {n: pixels.frame_bytes if pixels.is_plain else 1 for n, pixels in formats.items()}
+    short = [i for i in members if any(f.length is not None and f.length < whole[id(i.pixels)] for f in i.frames)]
     if not short:
         return []
     first = short[0]
@@ -189,6 +191,8 @@ def _grid_key(part: Slice) -> tuple[object, ...]:
 
 def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
     a, b = one.instance, other.instance
+    if a.pixels is b.pixels and _look(one) == _look(other):
+        return True
     for of in (_kind, has_position, _refused, _colour_type):
         if of(one) != of(other):
             return False
@@ -198,6 +202,13 @@ def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
         and _close(one.frame.orientation, other.frame.orientation, atol=rules.tolerances.orientation_atol)
         and _close(one.frame.pixel_spacing, other.frame.pixel_spacing, rtol=rules.tolerances.pixel_spacing_rtol)
     )
+
+
+def _look(part: Slice) -> tuple[object, ...]:
+    """Return all that is compared of images with one pixel format; most images of a series are alike in it."""
+    i, f = part.instance, part.frame
+    place = f.position is None, f.orientation, f.pixel_spacing
+    return (*place, f.values, f.lookup, i.image_type, i.sop_class_uid, i.refusal, i.tile, i.palette, i.segments)
 
 
 def _refused(part: Slice) -> str:
