@@ -17,11 +17,22 @@ from typing import Any
 from pydicom.filereader import read_dataset
 
 from lazyvol.blocks import Blocks
-from lazyvol.columns import CHARACTER_SET, DESCRIPTION, EXTENDED_OFFSETS, PIXELS, Column, Headers
+from lazyvol.columns import Column, Headers
 from lazyvol.elements import Elements, instance_from_elements
 from lazyvol.files import reader_at
 from lazyvol.fragments import with_fragments
-from lazyvol.keywords import BINARY, INTEGERS, KEYWORDS, NUMBERS, TAGS, WANTED
+from lazyvol.keywords import (
+    BINARY,
+    CONTEXT,
+    DESCRIPTION,
+    EXTENDED_OFFSETS,
+    INTEGERS,
+    KEYWORDS,
+    NUMBERS,
+    PIXELS,
+    TAGS,
+    WANTED,
+)
 from lazyvol.objects import nested_values
 from lazyvol.records import Frame, Instance, Value
 from lazyvol.tracer import READ, uptake_of
@@ -33,8 +44,6 @@ __all__ = ["elements_of", "instances_alike"]
 _SYNTAX, _META_UID, _UID, _NUMBER, _POSITION = 0x00020010, 0x00020003, 0x00080018, 0x00200013, 0x00200032
 _MODALITY, _PHOTOMETRIC = 0x00080060, 0x00280004
 _SLOPE, _INTERCEPT = 0x00281053, 0x00281052
-_CONTEXT = {CHARACTER_SET: b"CS", 0x00080008: b"CS", _MODALITY: b"CS", _PHOTOMETRIC: b"CS", 0x00280103: b"US"}
-"""What is looked at beside nested elements, with its VR."""
 _TIMES = tuple(TAGS[k] for k in ("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime"))
 _KEPT = {tag: keyword for keyword, tag in NUMBERS.items() if keyword not in BINARY}
 _PLAIN = {_UID, _META_UID, _NUMBER, _POSITION, _SLOPE, _INTERCEPT, *_TIMES, *_KEPT}
@@ -52,7 +61,7 @@ def elements_of(headers: Headers, row: int) -> tuple[Elements, bytes]:
     special = nested or said.get(_PHOTOMETRIC, b"").strip(b" \0") == b"PALETTE COLOR"
     dataset = None
     if special or not ascii_only:
-        context = {**_CONTEXT, DESCRIPTION: b"LO"}
+        context = {**CONTEXT, DESCRIPTION: b"LO"}
         raw = b"".join(_encoded(t, vr, said[t], headers.explicit) for t, vr in context.items() if t in said)
         dataset = read_dataset(BytesIO(raw + nested), not headers.explicit, True)
     elements = Elements(

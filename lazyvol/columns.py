@@ -15,32 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyvol.blocks import WIDTH, Blocks
-from lazyvol.keywords import WANTED
+from lazyvol.keywords import CHARACTER_SET, DESCRIPTION, EXTENDED_OFFSETS, NESTED, PIXELS, WANTED
 from lazyvol.macros import PER_FRAME_GROUPS, SHARED_GROUPS
 from lazyvol.makers import blocks_wanted
 from lazyvol.nested import LONG_VRS, UNDEFINED
 from lazyvol.records import ENCAPSULATED
 
-__all__ = [
-    "CHARACTER_SET",
-    "DESCRIPTION",
-    "EXTENDED_OFFSETS",
-    "IMPLICIT",
-    "NESTED",
-    "PIXELS",
-    "Column",
-    "Headers",
-    "walk_together",
-]
+__all__ = ["Column", "Headers", "walk_together"]
 
-PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
-"""Elements that hold pixels."""
-NESTED = frozenset({0x00209222, 0x00283000, 0x00409096, 0x00540016, 0x00540022, 0x00620002}) | {
-    first + n for first in (0x00281101, 0x00281201, 0x00281221) for n in range(3)
-}
-"""Dimensions, modality tables, mappings, tracers, detectors, segments and palettes: kept whole, with their headers."""
-CHARACTER_SET, DESCRIPTION, EXTENDED_OFFSETS = 0x00080005, 0x0008103E, 0x7FE00001
-IMPLICIT = "1.2.840.10008.1.2"
+_IMPLICIT = "1.2.840.10008.1.2"
 _EXPLICIT = frozenset(
     {"1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5", ENCAPSULATED}
     | {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 92, 93, 201, 202, 203)}
@@ -397,7 +380,7 @@ def _leave_meta(walk: _Walk, heads: Rows) -> bool:
     column = walk.values.get(_SYNTAX)
     syntax = (column.same or b"").strip(b" \0").decode("latin-1") if column else ""
     walk.in_meta, walk.explicit = False, syntax in _EXPLICIT
-    if syntax != IMPLICIT:
+    if syntax != _IMPLICIT:
         return walk.explicit
     letters = [(heads >> np.uint64(shift)) & np.uint64(0xFF) for shift in (32, 40)]
     looks_named = np.logical_and.reduce([(x >= ord("A")) & (x <= ord("Z")) for x in letters])

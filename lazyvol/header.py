@@ -17,16 +17,15 @@ from lazyvol.elements import Elements, instance_from_elements
 from lazyvol.files import InflatedFile, reader_at
 from lazyvol.fragments import with_fragments
 from lazyvol.groups import Tail, read_tail
-from lazyvol.keywords import WANTED
+from lazyvol.keywords import EXTENDED_OFFSETS, PIXELS, WANTED
 from lazyvol.macros import PER_FRAME_GROUPS, SHARED_GROUPS
 from lazyvol.nested import UNDEFINED, CutShortError, Element, Encoding, element_at, skip
 from lazyvol.objects import nested_values
 from lazyvol.records import DEFLATED, Instance
 from lazyvol.typed import HeaderError
 
-__all__ = ["PIXELS", "instance_of_file", "require_dicom"]
+__all__ = ["instance_of_file", "require_dicom"]
 
-PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _STOPS = {*PIXELS, SHARED_GROUPS, PER_FRAME_GROUPS}
 """Where pydicom stops: functional groups are walked without it."""
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -107,7 +106,7 @@ def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
         inflated_from=deflated_from,
         **nested_values(dataset, little_endian=bool(little)),
     )
-    return elements, tail.extended or _bytes_of(dataset, 0x7FE00001)
+    return elements, tail.extended or _bytes_of(dataset, EXTENDED_OFFSETS)
 
 
 def _deflated_from(file: BinaryIO) -> tuple[int, str]:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 __all__ = [
     "BINARY",
+    "CHARACTER_SET",
+    "CONTEXT",
+    "DESCRIPTION",
+    "EXTENDED_OFFSETS",
     "FRAME_NUMBERS",
     "FRAME_STORED",
     "FRAME_WORDS",
@@ -16,9 +20,11 @@ __all__ = [
     "INTEGERS",
     "KEYWORDS",
     "MAPPING",
+    "NESTED",
     "NUMBERS",
     "PARAMETRIC_MAP",
     "PET_UNITS",
+    "PIXELS",
     "STORED",
     "TAGS",
     "UNITS",
@@ -302,3 +308,17 @@ KEYWORDS = {tag: keyword for keyword, tag in TAGS.items()}
 """Keyword of each of these tags."""
 WANTED = frozenset(TAGS.values())
 """Tags of the elements that an Instance is made of."""
+
+PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+"""Elements that hold pixels, with their keyword."""
+CHARACTER_SET = 0x00080005
+DESCRIPTION = 0x0008103E
+"""SeriesDescription, which is decoded by the character set."""
+EXTENDED_OFFSETS = 0x7FE00001
+"""ExtendedOffsetTable."""
+NESTED = frozenset({0x00209222, 0x00283000, 0x00409096, 0x00540016, 0x00540022, 0x00620002}) | {
+    first + n for first in (0x00281101, 0x00281201, 0x00281221) for n in range(3)
+}
+"""Dimensions, modality tables, mappings, tracers, detectors, segments and palettes, which `objects` understands."""
+CONTEXT = {CHARACTER_SET: b"CS", 0x00080008: b"CS", 0x00080060: b"CS", 0x00280004: b"CS", 0x00280103: b"US"}
+"""What it looks at beside them, with the VR."""

@@ -18,21 +18,13 @@ from lazyvol.nested import CutShortError, Encoding, item_at
 from lazyvol.records import LookupTable, Segment
 from lazyvol.tables import TableError, make_table
 
-__all__ = ["CONTEXT", "NESTED", "nested_values"]
+__all__ = ["nested_values"]
 
 _TRACERS, _NUCLIDE, _CODE_MEANING, _MODALITY = 0x00540016, 0x00540300, 0x00080104, 0x00080060
 _SEGMENTS, _DIMENSIONS, _DETECTORS, _IMAGE_TYPE = 0x00620002, 0x00209222, 0x00540022, 0x00080008
 _MODALITY_TABLES, _MAPPINGS = 0x00283000, 0x00409096
 _PALETTE_DESCRIPTOR, _PALETTE, _SEGMENTED_PALETTE = 0x00281101, 0x00281201, 0x00281221
 """Those of red; green and blue follow."""
-
-NESTED = frozenset(
-    {_SEGMENTS, _DIMENSIONS, _DETECTORS, _MODALITY_TABLES, _MAPPINGS, _TRACERS}
-    | {first + n for first in (_PALETTE_DESCRIPTOR, _PALETTE, _SEGMENTED_PALETTE) for n in range(3)}
-)
-"""Tags of the elements from which `nested_values` reads, besides the makers' own."""
-CONTEXT = {0x00080005: b"CS", _IMAGE_TYPE: b"CS", _MODALITY: b"CS", 0x00280004: b"CS", 0x00280103: b"US"}
-"""Elements that it looks at too, with their VR."""
 
 
 def nested_values(dataset: Dataset, *, little_endian: bool) -> dict[str, Any]:

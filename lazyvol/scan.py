@@ -26,7 +26,8 @@ from lazyvol.alike import instances_alike
 from lazyvol.blocks import Blocks
 from lazyvol.columns import walk_together
 from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
-from lazyvol.header import PIXELS, instance_of_file, require_dicom
+from lazyvol.header import instance_of_file, require_dicom
+from lazyvol.keywords import PIXELS
 from lazyvol.media import files_of_index, is_index
 from lazyvol.records import Instance, Skipped
 from lazyvol.typed import HeaderError
