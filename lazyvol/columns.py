@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.datadict import dictionary_VR
 
 from lazyvol.blocks import WIDTH, Blocks
 from lazyvol.keywords import CHARACTER_SET, DESCRIPTION, EXTENDED_OFFSETS, NESTED, PIXELS, WANTED
@@ -255,7 +257,7 @@ class _Walker:
         if not element.endless:
             walk.advance(element.size + element.lengths)
             return True
-        if walk.explicit and element.vr not in {b"SQ", b"UN"}:
+        if element.vr not in {b"SQ", b"UN"} if walk.explicit else not _may_be_sequence(element.tag):
             return False
         walk.within = (*walk.within, (False, walk.explicit))
         walk.explicit = walk.explicit and element.vr != b"UN"
@@ -373,6 +375,15 @@ class _Walker:
             pixel_offsets=dict(zip(rows, offsets.tolist(), strict=True)),
             pixel_lengths=dict.fromkeys(rows) if element.endless else dict(zip(rows, lengths, strict=True)),
         )
+
+
+@lru_cache(maxsize=256)
+def _may_be_sequence(tag: int) -> bool:
+    """Return whether an element without VR may hold items."""
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return True
 
 
 def _leave_meta(walk: _Walk, heads: Rows) -> bool:

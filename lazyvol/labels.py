@@ -29,14 +29,14 @@ WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUT
 
 def stack_attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
     """Return the attributes of a volume: numbers, strings and flat lists of them."""
-    shared, _ = shared_values(stack.slices)
+    shared, varying = shared_values(stack.slices)
     first = stack.slices[0].instance
     attrs: dict[str, Any] = {**quantity(stack.slices, shared, stack.values)}
     said = {"RGB"} if stack.is_colour else {s.instance.pixels.photometric_interpretation for s in stack.slices}
     attrs |= {"photometric_interpretation": said.pop()} if len(said) == 1 else {}
     left_out = () if stack.values == "rescaled" else WINDOW
     attrs |= {k: list(v) if isinstance(v, tuple) else v for k, v in shared.items() if k not in left_out}
-    attrs |= _padding_attrs(stack)
+    attrs |= _padding_attrs(stack) if any("Padding" in k for k in (*shared, *varying)) else {}
     attrs |= _suv_attrs(stack) if stack.values == "rescaled" else {}
     attrs |= _segment_attrs(first.segments) if "segment" not in stack.dims else {}
     return attrs | {"findings": [f.to_json() for f in findings], "lazyvol_version": version("lazyvol")}
@@ -104,8 +104,8 @@ def _units(keyword: str) -> dict[str, str]:
 
 
 def _since_first(times: list[float | None]) -> list[float | None]:
-    known = [t for t in times if t is not None]
-    return [None if t is None else round(t - min(known), 6) for t in times]
+    first = min((t for t in times if t is not None), default=0.0)
+    return [None if t is None else round(t - first, 6) for t in times]
 
 
 def _per_image(stack: Stack, values: Sequence[Value | None], attrs: dict[str, str]) -> xr.Variable:

@@ -357,7 +357,8 @@ class Slice:
     @property
     def values(self) -> dict[str, Value]:
         """Protocol values by DICOM keyword."""
-        return dict(self.instance.values) | dict(self.frame.values)
+        shared = dict(self.instance.values)
+        return shared | dict(self.frame.values) if self.frame.values else shared
 
     @property
     def acquisition_time(self) -> float | None:

@@ -31,12 +31,13 @@ def shared_values(parts: Sequence[Slice]) -> tuple[dict[str, Value], dict[str, t
     A value that some slices lack varies, with None where it is absent.
     """
     each = [p.values for p in parts]
-    keywords = sorted({k for values in each for k in values if k not in HIDDEN and not k.startswith(INDEX)})
+    all_keywords: set[str] = set().union(*each)
+    keywords = sorted(k for k in all_keywords if k not in HIDDEN and not k.startswith(INDEX))
     shared: dict[str, Value] = {}
     varying: dict[str, tuple[Value | None, ...]] = {}
     for keyword in keywords:
         found = tuple(values.get(keyword) for values in each)
-        if found[0] is not None and all(v == found[0] for v in found):
+        if found[0] is not None and found.count(found[0]) == len(found):
             shared[keyword] = found[0]
         else:
             varying[keyword] = found
@@ -55,8 +56,10 @@ def value_dtype(parts: Sequence[Slice], *, stored: bool = False) -> np.dtype[np.
     if parts[0].instance.is_colour:
         return _colour_dtype(parts)
     tables = {p.frame.lookup for p in parts} - {None}
-    formats = {(p.instance.pixels, p.frame.slope, p.frame.intercept) for p in parts if p.frame.lookup is None}
-    elements = {p.instance.pixels.element for p in parts}
+    pixels = {id(p.instance.pixels): p.instance.pixels for p in parts}  # a few objects, which are hashed slowly
+    scales = {(id(p.instance.pixels), p.frame.slope, p.frame.intercept) for p in parts if p.frame.lookup is None}
+    formats = {(pixels[n], slope, intercept) for n, slope, intercept in scales}
+    elements = {f.element for f in pixels.values()}
     if elements != {"PixelData"}:
         return np.dtype("float64" if "DoubleFloatPixelData" in elements else "float32")
     if any(t.dtype == "<f8" for t in tables if t is not None):
