@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WIDTH", "Blocks"]
+__all__ = ["READERS", "WIDTH", "Blocks"]
 
 WIDTH = 8192
 """Bytes of a file that are read at a time; the headers of most images are shorter."""
 _SPARE = 16
 """Bytes behind the last file, so that a word may be looked at where its last bytes begin."""
+
+READERS = 16
+"""How many files are read at a time where reading takes long."""
+_TRIED = 16
+_SLOW = 1e-4
+"""Where the first files take longer than this each, s, several are read at a time."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -45,7 +53,17 @@ class Blocks:
     def fill(self, paths: Sequence[str]) -> None:
         """Read the first bytes of files, no more than the rows there are."""
         self.paths = paths
-        status = [_read(path, row, 0) for path, row in zip(paths, self._rows, strict=False)]
+        if not paths:
+            self.lengths = np.zeros(0, np.int64)
+            return
+        tasks = list(zip(paths, self._rows, strict=False))
+        begin = time.perf_counter()
+        status = [_read(*task) for task in tasks[:_TRIED]]
+        if time.perf_counter() - begin > _SLOW * _TRIED:  # a network or a disk to wait for
+            with ThreadPoolExecutor(READERS) as pool:
+                status += pool.map(lambda task: _read(*task), tasks[_TRIED:])
+        else:
+            status += [_read(*task) for task in tasks[_TRIED:]]
         lengths, self.sizes, self.modified = (list(column) for column in zip(*status, strict=True))
         self.lengths = np.array(lengths, np.int64)
         self.origins = np.zeros(len(paths), np.int64)
@@ -58,7 +76,7 @@ class Blocks:
         return length > 0 and (size, modified) == (self.sizes[row], self.modified[row])
 
 
-def _read(path: str, row: memoryview, offset: int) -> tuple[int, int, int]:
+def _read(path: str, row: memoryview, offset: int = 0) -> tuple[int, int, int]:
     """Read one row of a file; return how much there was, the size of the file, and when it was changed."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -68,7 +86,9 @@ def _read(path: str, row: memoryview, offset: int) -> tuple[int, int, int]:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             return 0, 0, 0
-        return os.preadv(file, [row], offset), status.st_size, status.st_mtime_ns
+        if offset:
+            os.lseek(file, offset, os.SEEK_SET)
+        return os.readv(file, [row]), status.st_size, status.st_mtime_ns
     except OSError:
         return 0, 0, 0
     finally:

@@ -118,7 +118,7 @@ def scan(folder: str, as_json: bool) -> None:
 
     if _is_store(folder):
         raise StoreError(f"{folder} is a Zarr store, no folder of DICOM. lazyvol info {folder} describes it.")
-    found = scan_headers(folder)
+    found = scan_headers(folder, progress=True)
     table = series_table(found)
     if as_json:
         skipped = [{"path": s.path, "reason": s.reason} for s in found.skipped]
@@ -333,7 +333,7 @@ def demo(folder: str) -> None:
     os.makedirs(folder, exist_ok=True)
     with click.progressbar(length=160, label="1  write 160 DICOM files") as bar:
         write_body_ct(dicom, progress=lambda _done, _total: bar.update(1))
-    scan = lv.scan_headers(dicom)
+    scan = lv.scan_headers(dicom, progress=True)
     click.echo(f"2  scan: {len(scan.instances)} images in {len(lv.group_series(scan.instances))} series")
     body = lv.open_volume(dicom)
     click.echo(

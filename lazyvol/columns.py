@@ -23,7 +23,7 @@ from lazyvol.makers import blocks_wanted
 from lazyvol.nested import LONG_VRS, UNDEFINED
 from lazyvol.records import ENCAPSULATED
 
-__all__ = ["Column", "Headers", "walk_together"]
+__all__ = ["FEW", "Column", "Headers", "walk_together"]
 
 _IMPLICIT = "1.2.840.10008.1.2"
 _EXPLICIT = frozenset(
@@ -43,7 +43,7 @@ _VRS = LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST
 """Value representations (DICOM PS3.5 table 6.2-1)."""
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEEPEST = 16
-_FEW = 4
+FEW = 4
 """Fewer headers than these cost less one by one."""
 _LAST = 0x7FE00010
 _MARK = int.from_bytes(b"DICM", "little")
@@ -187,7 +187,7 @@ class _Walker:
 
     def _run(self, walk: _Walk) -> Headers | None:
         """Go on until the pixels; None where the headers part, or are not understood."""
-        while walk.rows.size >= _FEW:
+        while walk.rows.size >= FEW:
             if not self._has_bytes(walk, 12):
                 continue
             heads = self._words[walk.where]

@@ -13,8 +13,11 @@ import stat
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -23,8 +26,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from lazyvol.alike import instances_alike
-from lazyvol.blocks import Blocks
-from lazyvol.columns import walk_together
+from lazyvol.blocks import READERS, Blocks
+from lazyvol.columns import FEW, walk_together
 from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
 from lazyvol.header import instance_of_file, require_dicom
 from lazyvol.keywords import PIXELS
@@ -53,7 +56,7 @@ class Scan:
     """Files left out, with the reason, by path."""
 
 
-def scan_headers(source: Source, *, recursive: bool = True) -> Scan:
+def scan_headers(source: Source, *, recursive: bool = True, progress: bool = False) -> Scan:
     """Read the headers of all DICOM files of a folder, a list of files or a list of datasets.
 
     Parameters
@@ -63,6 +66,8 @@ def scan_headers(source: Source, *, recursive: bool = True) -> Scan:
         DICOMDIR stands for the files that it lists.
     recursive
         Whether folders inside a folder are searched too.
+    progress
+        Show a progress bar, from one second on.
 
     Returns
     -------
@@ -92,9 +97,10 @@ def scan_headers(source: Source, *, recursive: bool = True) -> Scan:
     entries = list(_entries(source, recursive))
     if not entries:
         raise NoImagesError(f"{_name_of(source)} holds no file. Give a folder of DICOM files, or a list of them.")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _bar(len(entries), progress) as bar:
         warnings.simplefilter("ignore")  # pydicom warns of what is found out and named here
         for found in _read(entries):
+            bar.update()
             if isinstance(found, Instance):
                 instances.append(found)
             else:
@@ -105,14 +111,24 @@ def scan_headers(source: Source, *, recursive: bool = True) -> Scan:
 def _read(entries: Iterable[tuple[str, bytes | None]]) -> Iterator[Instance | Skipped]:
     """Read headers: of files on disk many at a time, of others one by one."""
     for on_disk, some in itertools.groupby(entries, key=lambda e: e[1] is None and not _is_url(e[0])):
-        if not (on_disk and hasattr(os, "preadv")):
-            yield from map(_read_alone, some)
+        if not (on_disk and hasattr(os, "readv")):
+            with ThreadPoolExecutor(READERS) as pool:
+                yield from pool.map(_read_alone, some)
             continue
         blocks = Blocks()
         while batch := list(itertools.islice(some, Blocks.MOST)):
-            blocks.fill([path for path, _ in batch])
+            blocks.fill([path for path, _ in batch] if len(batch) >= FEW else [])
             found = dict(pair for headers in walk_together(blocks) for pair in instances_alike(headers, blocks))
             yield from (found.get(row) or _read_alone(entry) for row, entry in enumerate(batch))
+
+
+def _bar(count: int, progress: bool) -> Any:
+    """Return a progress bar; one that shows nothing costs next to nothing."""
+    if not progress:
+        return nullcontext(SimpleNamespace(update=lambda: None))
+    from tqdm import tqdm
+
+    return tqdm(total=count, desc="headers", unit="file", delay=1.0, leave=False)
 
 
 def _read_alone(entry: tuple[str, bytes | None]) -> Instance | Skipped:

@@ -6,6 +6,7 @@ import os
 import random
 import struct
 import tempfile
+import time
 from pathlib import Path
 
 import pydicom.data
@@ -30,7 +31,7 @@ def walked(paths, few=1):
     some = blocks.Blocks()
     some.fill(list(map(str, paths)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "_FEW", few)
+        patch.setattr(columns, "FEW", few)
         parts = columns.walk_together(some)
         return {some.paths[row]: found for part in parts for row, found in alike.instances_alike(part, some)}
 
@@ -40,7 +41,7 @@ def elements_walked(path):
     some = blocks.Blocks()
     some.fill([str(path)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "_FEW", 1)
+        patch.setattr(columns, "FEW", 1)
         parts = columns.walk_together(some)
     return alike.elements_of(parts[0], 0) if parts else None
 
@@ -312,8 +313,8 @@ def test_an_odd_value_among_plain_ones_is_named_as_it_would_be_alone(keyword, tm
 def test_each_header_costs_one_read_of_one_block(tmp_path, monkeypatch):
     write_series(tmp_path, lambda k: [[k] * 256] * 256, n=40, spacing=(1, 1, 1))
     reads = []
-    real = os.preadv
-    monkeypatch.setattr(os, "preadv", lambda file, rows, at: reads.append(sum(map(len, rows))) or real(file, rows, at))
+    real = os.readv
+    monkeypatch.setattr(os, "readv", lambda file, rows: reads.append(sum(map(len, rows))) or real(file, rows))
     monkeypatch.setattr(scan, "read_instance", None)
     assert len(scan.scan_headers(tmp_path).instances) == 40
     assert reads == [blocks.WIDTH] * 40
@@ -341,3 +342,32 @@ def test_more_files_than_a_buffer_holds_are_all_read(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks.Blocks, "MOST", 16)
     write_series(tmp_path, lambda k: [[k] * 8] * 8, n=45, spacing=(1, 1, 1))
     assert len({i.uid for i in scan.scan_headers(tmp_path).instances}) == 45
+
+
+def test_files_that_have_to_be_waited_for_are_read_several_at_a_time(tmp_path, monkeypatch):
+    write_series(tmp_path, lambda k: [[k] * 8] * 8, n=60, spacing=(1, 1, 1))
+    at_once, most = [], []
+    real = blocks._read
+
+    def slow(*task):
+        at_once.append(task)
+        most.append(len(at_once))
+        time.sleep(0.002)
+        at_once.pop()
+        return real(*task)
+
+    monkeypatch.setattr(blocks, "_read", slow)
+    found = scan.scan_headers(tmp_path).instances
+    assert max(most) > 1
+    monkeypatch.undo()
+    assert found == scan.scan_headers(tmp_path).instances
+
+
+def test_a_bar_is_shown_from_one_second_on(tmp_path, monkeypatch, capsys):
+    write_series(tmp_path, lambda k: [[k] * 8] * 8, n=3, spacing=(1, 1, 1))
+    scan.scan_headers(tmp_path, progress=True)
+    assert not capsys.readouterr().err
+    real = scan.read_instance
+    monkeypatch.setattr(scan, "read_instance", lambda *entry: time.sleep(0.6) or real(*entry))
+    scan.scan_headers(tmp_path, progress=True)
+    assert "headers" in capsys.readouterr().err
