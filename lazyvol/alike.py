@@ -6,7 +6,6 @@ plain values below, or in which such a value is odd, is understood by itself.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -165,7 +164,9 @@ class _Pattern:
             uids = zip(self._each(_UID), self._each(_META_UID), strict=True)
             own["uid"] = [_text(uid) or _text(other) for uid, other in uids]
         if self._varies(_NUMBER):
-            own["number"] = [int(n[0]) if n else None for n in self._numbers(_NUMBER, least=-(2**31), most=2**31 - 1)]
+            numbers = self._numbers(_NUMBER)
+            self._odd |= {n for n, v in enumerate(numbers) if v and not -(2**31) <= v[0] < 2**31}
+            own["number"] = [int(v[0]) if v else None for v in numbers]
         if self._varies(*_TIMES):
             times = zip(*map(self._each, _TIMES), strict=True)
             own["acquisition_time"] = [acquisition_time(*map(_text, t)) for t in times]
@@ -183,18 +184,19 @@ class _Pattern:
         column = self._headers.values.get(tag, Column(b""))
         return [column.each[row] for row in self._rows] if column.same is None else [column.same] * len(self._rows)
 
-    def _numbers(self, tag: int, *, least: float = -math.inf, most: float = math.inf) -> list[tuple[float, ...]]:
+    def _numbers(self, tag: int) -> list[tuple[float, ...]]:
         """Return the numbers of an element in each row, none if it is blank."""
         found = [text_numbers(raw) for raw in self._each(tag)]
-        self._odd |= {n for n, v in enumerate(found) if v is None or (v and not (least <= min(v) and max(v) <= most))}
+        if None in found:
+            self._odd |= {n for n, v in enumerate(found) if v is None}
         return [v or () for v in found]
 
     def _frames(self) -> list[Frame]:
         own: dict[str, Iterable[Any]] = {}
         if self._varies(_POSITION):
-            positions = self._numbers(_POSITION, least=-FAR, most=FAR)
-            self._odd |= {n for n, position in enumerate(positions) if len(position) != 3}
-            own["position"] = positions
+            own["position"] = positions = self._numbers(_POSITION)
+            near = (len(p) == 3 and min(p) >= -FAR and max(p) <= FAR for p in positions)
+            self._odd |= {n for n, is_near in enumerate(near) if not is_near}
         if self._varies(_SLOPE):
             own["slope"] = slopes = [v[0] if v else 1.0 for v in self._numbers(_SLOPE)]
             self._odd |= {n for n, slope in enumerate(slopes) if not slope}
@@ -220,7 +222,8 @@ class _Pattern:
             found: list[Any] = self._numbers(vary[keyword])
             blank = blank or () in found
             if keyword in INTEGERS:
-                found = [tuple(map(int, v)) if all(x.is_integer() for x in v) else v for v in found]
+                whole = {v: tuple(map(int, v)) for v in set(found) if all(x.is_integer() for x in v)}
+                found = [whole.get(v, v) for v in found]
             pairs.append([(keyword, v[0] if len(v) == 1 else v) for v in found])
         values = list(zip(*pairs, strict=True)) if pairs else [()] * len(self._rows)
         return [tuple(p for p in v if p[1] != ()) for v in values] if blank else values

@@ -20,8 +20,10 @@ __all__ = ["FAR", "HeaderError", "Reader", "acquisition_time", "kept_values", "t
 
 FAR = 1e7
 """No voxel lies so far from the origin of its frame of reference, mm."""
-_DATE_TIME = re.compile(r"(?:(\d{4})(\d\d)(\d\d)| {8})(\d\d)(?:(\d\d)(?:(\d\d(?:\.\d{1,6})?))?)?(?:[+-]\d{4})?$")
-"""A DA of eight digits or blanks and a TM, or a DT (DICOM PS3.5 section 6.2)."""
+_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)$")
+"""A DA, or the first part of a DT (DICOM PS3.5 section 6.2)."""
+_TIME = re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d(?:\.\d{1,6})?))?)?(?:[+-]\d{4})?$")
+"""A TM, or what follows the day in a DT."""
 _NUMERIC = frozenset("0123456789+-.eE\\ ")
 """Characters of a DS or IS value; other text may be anything, and is not repeated."""
 _NUMERIC_BYTES = b"0123456789+-.eE\\ "
@@ -187,21 +189,26 @@ def text_numbers(raw: bytes) -> tuple[float, ...] | None:
 
 def acquisition_time(joined: str, day: str, time: str) -> float | None:
     """Return seconds from a fixed day to the time of a DT, or of a DA and a TM; without a date from midnight."""
-    found = _DATE_TIME.match(joined if len(joined) > 8 else day.ljust(8) + time.replace(":", ""))
-    if not found:
+    if len(joined) > 8:
+        day, time = joined[:8], joined[8:]
+    elif ":" in time:
+        time = time.replace(":", "")
+    days, found = _days(day), _TIME.match(time)
+    if days is None or not found:
         return None
-    year, month, day, hours, minutes, seconds = found.groups(default="0")
-    days = _days(year, month, day)
-    if days is None:
-        return None
+    hours, minutes, seconds = found.groups("0")
     return days * 86400.0 + int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 @lru_cache(maxsize=64)
-def _days(year: str, month: str, day: str) -> int | None:
-    """Return the number of a day, 0 without a year; None if there is no such day."""
+def _days(day: str) -> int | None:
+    """Return the number of a day, 0 if it is blank or of no year; None if there is no such day."""
+    if not day.strip(" "):
+        return 0
+    found = _DATE.match(day)
     try:
-        return date(int(year), int(month), int(day)).toordinal() if int(year) else 0
+        year, month, in_month = map(int, found.groups()) if found else (1, 0, 0)
+        return date(year, month, in_month).toordinal() if year else 0
     except ValueError:
         return None
 
