@@ -43,7 +43,7 @@ _VRS = LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST
 """Value representations (DICOM PS3.5 table 6.2-1)."""
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEEPEST = 16
-FEW = 4
+FEW = 2
 """Fewer headers than these cost less one by one."""
 _LAST = 0x7FE00010
 _MARK = int.from_bytes(b"DICM", "little")

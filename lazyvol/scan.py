@@ -6,6 +6,7 @@ are understood here, so that a malformed one is named instead of warned of.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import os
@@ -14,7 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
 from types import SimpleNamespace
@@ -118,8 +119,21 @@ def _read(entries: Iterable[tuple[str, bytes | None]]) -> Iterator[Instance | Sk
         blocks = Blocks()
         while batch := list(itertools.islice(some, Blocks.MOST)):
             blocks.fill([path for path, _ in batch] if len(batch) >= FEW else [])
-            found = dict(pair for headers in walk_together(blocks) for pair in instances_alike(headers, blocks))
+            with _no_collection():
+                found = dict(pair for headers in walk_together(blocks) for pair in instances_alike(headers, blocks))
             yield from (found.get(row) or _read_alone(entry) for row, entry in enumerate(batch))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let no search for garbage begin: thousands of records are made, none of them in a cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _bar(count: int, progress: bool) -> Any:
