@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
 from io import BytesIO
 from itertools import repeat
 from typing import Any
@@ -124,7 +123,7 @@ def _alone(headers: Headers, blocks: Blocks, row: int) -> Instance:
     """Return the Instance of one header, understood by itself."""
     elements, _ = elements_of(headers, row)
     instance = instance_from_elements(elements, path=blocks.paths[row], size=blocks.sizes[row])
-    return replace(instance, modified=blocks.modified[row])
+    return instance._replace(modified=blocks.modified[row])
 
 
 def _made(headers: Headers, blocks: Blocks, rows: list[int]) -> Sequence[Instance | None]:
@@ -172,7 +171,9 @@ class _Pattern:
             own["acquisition_time"] = [acquisition_time(*map(_text, t)) for t in times]
         if self._first.modality == "PT" and self._varies(*_OF_UPTAKE):
             own["uptake"] = self._uptakes()
-        made = [Instance(*values) for values in zip(*_filled(self._first, own), strict=False)]
+        made = map(Instance._make, zip(*_filled(self._first, own), strict=False))
+        if not self._odd:
+            return list(made)
         return [None if n in self._odd else instance for n, instance in enumerate(made)]
 
     def _varies(self, *tags: int) -> bool:
@@ -208,7 +209,7 @@ class _Pattern:
             sizes = (self._blocks.sizes[row] for row in self._rows)
             rest = min(most, length)
             own["length"] = [max(0, min(rest, size - at)) for size, at in zip(sizes, offsets, strict=True)]
-        return [Frame(*values) for values in zip(*_filled(self._first.frames[0], own), strict=False)]
+        return list(map(Frame._make, zip(*_filled(self._first.frames[0], own), strict=False)))
 
     def _values(self) -> list[tuple[tuple[str, Value], ...]]:
         vary = {keyword: tag for tag, keyword in _KEPT.items() if self._varies(tag)}
@@ -243,4 +244,4 @@ class _Pattern:
 
 def _filled(record: Instance | Frame, own: Mapping[str, Iterable[Any]]) -> list[Iterable[Any]]:
     """Return the fields of many records: their own, and those that they share with one."""
-    return [own.get(f.name) or repeat(getattr(record, f.name)) for f in fields(record)]
+    return [own.get(name) or repeat(value) for name, value in record._asdict().items()]

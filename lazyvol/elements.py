@@ -7,7 +7,7 @@ tiles of a mosaic, or the one image that it is. Nothing here opens a file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -137,7 +137,7 @@ def instance_from_elements(elements: Elements, *, path: str, size: int) -> Insta
     values = kept_values(reader, signed=signed) | _mapped_values(elements, signed) | dict(described.values)
     frames = _scaled(reader, described.frames, values)
     if elements.lookup is not None:
-        frames = tuple(replace(f, lookup=elements.lookup) for f in frames)
+        frames = tuple(f._replace(lookup=elements.lookup) for f in frames)
     notes = (*described.notes, *_length_notes(reader, elements, pixels, count))
     reference = "VolumeFrameOfReferenceUID" if described.convention == "volume" else "FrameOfReferenceUID"
     return Instance(
@@ -284,7 +284,7 @@ def _scaled(reader: Reader, frames: tuple[Frame, ...], values: Mapping[str, Valu
     """Return the frames with the slope of fractional segmentations and of parametric maps."""
     most = reader.short("MaximumFractionalValue")
     if values.get("SegmentationType") == "FRACTIONAL" and most:
-        return tuple(replace(f, slope=1.0 / most) for f in frames)
+        return tuple(f._replace(slope=1.0 / most) for f in frames)
     if reader.text("SOPClassUID") != PARAMETRIC_MAP:
         return frames
     return tuple(_mapped(f, {**values, **dict(f.values)}) for f in frames)
@@ -301,7 +301,7 @@ def _mapped(frame: Frame, values: Mapping[str, Value]) -> Frame:
     slope, intercept = (values.get(f"RealWorldValue{word}") for word in ("Slope", "Intercept"))
     if not isinstance(slope, float) or not slope:
         return frame
-    return replace(frame, slope=slope, intercept=intercept if isinstance(intercept, float) else 0.0)
+    return frame._replace(slope=slope, intercept=intercept if isinstance(intercept, float) else 0.0)
 
 
 def _length_notes(reader: Reader, elements: Elements, pixels: PixelFormat, count: int) -> tuple[tuple[str, str], ...]:
@@ -317,7 +317,7 @@ def _length_notes(reader: Reader, elements: Elements, pixels: PixelFormat, count
 
 
 def _with_places(frames: tuple[Frame, ...], places: Sequence[tuple[int | None, int | None]]) -> tuple[Frame, ...]:
-    return tuple(replace(f, offset=places[f.index][0], length=places[f.index][1]) for f in frames)
+    return tuple(f._replace(offset=places[f.index][0], length=places[f.index][1]) for f in frames)
 
 
 def _places(elements: Elements, pixels: PixelFormat, count: int, size: int) -> list[tuple[int | None, int | None]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lazyvol.records import Instance
 from lazyvol.typed import HeaderError
@@ -58,9 +58,9 @@ def with_fragments(instance: Instance, read_at: ReadAt, extended: bytes) -> Inst
     fragments = read_fragments(read_at, start)
     count, syntax = instance.frames[-1].index + 1, instance.pixels.transfer_syntax_uid
     places, wrong = frames_in(fragments, count=count, transfer_syntax_uid=syntax, extended=table)
-    frames = tuple(replace(f, offset=o, length=n) for f, (o, n) in zip(instance.frames, places, strict=True))
+    frames = tuple(f._replace(offset=o, length=n) for f, (o, n) in zip(instance.frames, places, strict=True))
     notes = (("offset-table-wrong", f"{wrong}; the items were used"),) if wrong else ()
-    return replace(instance, frames=frames, notes=(*instance.notes, *notes))
+    return instance._replace(frames=frames, notes=(*instance.notes, *notes))
 
 
 def read_fragments(read_at: ReadAt, start: int) -> Fragments:

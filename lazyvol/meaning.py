@@ -73,7 +73,7 @@ def with_values(stack: Stack, values: str, *, rescale: bool) -> Stack:
 
 
 def _as_stored(part: Slice) -> Slice:
-    return Slice(part.instance, replace(part.frame, slope=1.0, intercept=0.0, lookup=None, limits=None))
+    return Slice(part.instance, part.frame._replace(slope=1.0, intercept=0.0, lookup=None, limits=None))
 
 
 def _in_real_world(part: Slice) -> Frame | None:
@@ -92,11 +92,11 @@ def _in_real_world(part: Slice) -> Frame | None:
         entries = table if isinstance(table, tuple) else (table,)
         if limits is None or len(entries) != limits[1] - limits[0] + 1:
             return None
-        return replace(part.frame, lookup=_shared_table(int(limits[0]), entries), limits=limits)
+        return part.frame._replace(lookup=_shared_table(int(limits[0]), entries), limits=limits)
     slope, intercept = values.get("RealWorldValueSlope"), values.get("RealWorldValueIntercept")
     if not isinstance(slope, int | float) or not slope or not isinstance(intercept, int | float):
         return None
-    return replace(part.frame, slope=float(slope), intercept=float(intercept), lookup=None, limits=limits)
+    return part.frame._replace(slope=float(slope), intercept=float(intercept), lookup=None, limits=limits)
 
 
 @lru_cache(maxsize=64)
@@ -110,7 +110,7 @@ def _as_philips_fp(part: Slice) -> Frame | None:
     scale, slope, intercept = part.values.get("PhilipsScaleSlope"), part.frame.slope, part.frame.intercept
     if not isinstance(scale, int | float) or not scale or not slope or part.frame.lookup is not None:
         return None
-    return replace(part.frame, slope=1.0 / float(scale), intercept=intercept / (slope * float(scale)))
+    return part.frame._replace(slope=1.0 / float(scale), intercept=intercept / (slope * float(scale)))
 
 
 _MAPPERS: dict[str, Callable[[Slice], Frame | None]] = {"real_world": _in_real_world, "philips_fp": _as_philips_fp}

@@ -1,5 +1,7 @@
 """What a scan keeps of each file: plain values, no dataset and no open file.
 
+The records of which there are thousands, `Frame` and `Instance`, are tuples: these are made soonest.
+
 Index order is (slice, row, column). Lengths are in mm. Positions are DICOM patient
 coordinates (LPS: x grows to the left, y to the back, z to the head).
 """
@@ -7,7 +9,7 @@ coordinates (LPS: x grows to the left, y to the back, z to the head).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from lazyvol.uptake import Uptake
@@ -136,11 +138,10 @@ class LookupTable:
     """What the values are, ModalityLUTType."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One 2-D image in a file, and its place in the patient."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of the method of tuples
     """Number of the frame in its file, from 0."""
 
     position: Vector | None = None
@@ -226,8 +227,7 @@ class Segment:
     """Recommended colour, ``#rrggbb`` (sRGB); empty where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """One SOP instance: a DICOM file as its header describes it."""
 
     path: str
@@ -287,7 +287,7 @@ class Instance:
     digest: str = ""
     """SHA-256 of header and pixel length, set where a scan met the same UID twice."""
 
-    content: bytes | None = field(default=None, repr=False)
+    content: bytes | None = None
     """The whole file, for a dataset that has none on disk."""
 
     tile: tuple[int, int] | None = None
@@ -311,13 +311,17 @@ class Instance:
     inflated_from: int = 0
     """Byte where the deflated data set begins that offsets refer to; 0 for others."""
 
+    uptake: Uptake | None = None
+    """What a PET header says of dose and body; None for other images."""
+
+    def __repr__(self) -> str:
+        """Name what it is; nothing of the patient."""
+        return f"Instance(path={self.path!r}, modality={self.modality!r}, frames={len(self.frames)})"
+
     @property
     def is_colour(self) -> bool:
         """Whether its pixels are colours; the numbers of segments are not, though a palette shows them."""
         return self.pixels.is_colour and not (self.segments and self.pixels.samples_per_pixel == 1)
-
-    uptake: Uptake | None = field(default=None, repr=False)
-    """What a PET header says of dose and body; None for other images."""
 
     @property
     def rows(self) -> int:

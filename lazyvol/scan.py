@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -164,7 +164,7 @@ def read_instance(path: str, content: bytes | None = None) -> Instance:
         raise HeaderError(f"cannot be opened: {error.strerror or type(error).__name__}", damaged=True) from error
     except Exception as error:  # whatever a broken header makes of a parser
         raise HeaderError(f"its header cannot be read: {type(error).__name__}", damaged=True) from error
-    return replace(instance, content=content, modified=modified)
+    return instance._replace(content=content, modified=modified)
 
 
 def _modified(path: str, file: Any) -> int:
@@ -320,7 +320,7 @@ def _with_digests(instances: list[Instance]) -> Iterator[Instance]:
     times = Counter(i.uid for i in instances)
     for instance in instances:
         if instance.uid and times[instance.uid] > 1:
-            yield replace(instance, digest=_digest(instance))
+            yield instance._replace(digest=_digest(instance))
         else:
             yield instance
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -84,7 +83,7 @@ def elements(
 def instance(path="made.dcm", *, size=10**6, digest="", **given):
     """Return what a scan would make of such a header."""
     found = instance_from_elements(elements(**given), path=path, size=size)
-    return replace(found, digest=digest)
+    return found._replace(digest=digest)
 
 
 def stack(positions, orientation=IMAGE["ImageOrientationPatient"], **values):

@@ -368,6 +368,7 @@ def test_a_bar_is_shown_from_one_second_on(tmp_path, monkeypatch, capsys):
     scan.scan_headers(tmp_path, progress=True)
     assert not capsys.readouterr().err
     real = scan.read_instance
+    monkeypatch.setattr(scan, "FEW", 9)
     monkeypatch.setattr(scan, "read_instance", lambda *entry: time.sleep(0.6) or real(*entry))
     scan.scan_headers(tmp_path, progress=True)
     assert "headers" in capsys.readouterr().err

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import encoded_made as em
 import kinds_made as km
 import numpy as np
@@ -306,5 +304,5 @@ def test_masked_and_plain_volumes_have_names_of_their_own_in_dask(tmp_path):
 
 def test_padding_of_another_kind_of_pixels_is_not_taken():
     made_of = instance(PixelPaddingValue=None)
-    floats = replace(made_of, values=(("FloatPixelPaddingValue", "low"),))
+    floats = made_of._replace(values=(("FloatPixelPaddingValue", "low"),))
     assert padding_of(Slice(floats, floats.frames[0])) is None

@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,17 +82,17 @@ def test_slices_ascend_along_the_normal_also_if_it_points_down():
 def test_neither_order_nor_names_of_files_change_anything(order, names):
     made = axial([0, 2, 4, 6, 10, 12, 14.001, 16, 18])
     expected = only(made)
-    found = only([replace(made[k], path=name) for k, name in zip(order, names, strict=True)])
+    found = only([made[k]._replace(path=name) for k, name in zip(order, names, strict=True)])
     assert (uids(found), found.geometry, codes(found)) == (uids(expected), expected.geometry, codes(expected))
 
 
 MIXED = [
     *axial([0, 2, 4], SeriesInstanceUID="1.9", SeriesNumber=3),
     *axial([0, 2, 4, 5]),
-    *[replace(i, uid=f"5.{n}") for n, i in enumerate(stack([(0, y, 0) for y in (0, 3)], (1, 0, 0, 0, 0, -1)))],
-    *[replace(i, uid=f"6.{n}") for n, i in enumerate(axial([0, 1], Rows=9))],
-    *[replace(i, digest="b") for i in axial([50])],
-    *[replace(i, digest="a", number=77) for i in axial([50])],
+    *[i._replace(uid=f"5.{n}") for n, i in enumerate(stack([(0, y, 0) for y in (0, 3)], (1, 0, 0, 0, 0, -1)))],
+    *[i._replace(uid=f"6.{n}") for n, i in enumerate(axial([0, 1], Rows=9))],
+    *[i._replace(digest="b") for i in axial([50])],
+    *[i._replace(digest="a", number=77) for i in axial([50])],
 ]
 
 
@@ -106,7 +105,7 @@ def test_neither_order_nor_names_change_how_a_folder_is_divided(order, random_na
             for s in found
         ]
 
-    renamed = [replace(MIXED[k], path=f"{random_names.random()}.dcm") for k in order]
+    renamed = [MIXED[k]._replace(path=f"{random_names.random()}.dcm") for k in order]
     assert outline(group_series(renamed)) == outline(group_series(MIXED))
 
 
@@ -206,7 +205,7 @@ def test_the_frame_of_reference_is_kept():
 
 
 def test_a_frame_of_reference_that_varies_is_found_and_splits_nothing():
-    made = [*axial([0, 2]), *[replace(i, uid=f"7.{i.uid}") for i in axial([4, 6], FrameOfReferenceUID="1.2.8")]]
+    made = [*axial([0, 2]), *[i._replace(uid=f"7.{i.uid}") for i in axial([4, 6], FrameOfReferenceUID="1.2.8")]]
     found = only(made)
     assert (len(found.slices), codes(found)) == (4, ["frame-of-reference-varies"])
     assert not found.geometry.frame_of_reference
@@ -393,8 +392,8 @@ def test_absent_pixel_spacing_is_found():
 
 
 def test_copies_are_used_once_and_counted():
-    made = [replace(i, digest="d") for i in axial([0, 2, 4])]
-    found = only([*made, *(replace(i, path=f"again-{i.path}") for i in made[:2])])
+    made = [i._replace(digest="d") for i in axial([0, 2, 4])]
+    found = only([*made, *(i._replace(path=f"again-{i.path}") for i in made[:2])])
     assert (heights(found), codes(found)) == ([0, 2, 4], ["copies-dropped"])
     note = finding_of(found, "copies-dropped")
     assert (note.values, note.files) == ((2,), ("again-000.dcm", "again-001.dcm"))
@@ -402,7 +401,7 @@ def test_copies_are_used_once_and_counted():
 
 @pytest.mark.parametrize("names", [("a", "b", "c"), ("c", "b", "a"), ("b", "c", "a")], ids="-".join)
 def test_of_different_files_with_one_uid_that_with_the_lowest_digest_is_used(names):
-    others = [replace(axial([0])[0], digest=d, path=p) for d, p in zip("fae", names, strict=True)]
+    others = [axial([0])[0]._replace(digest=d, path=p) for d, p in zip("fae", names, strict=True)]
     found = only([*others, *axial([0, 2, 4])[1:]])
     assert found.slices[0].instance.digest == "a"
     assert codes(found) == ["different-copies"]
@@ -423,7 +422,7 @@ def test_of_different_files_on_disk_the_same_one_is_used_whatever_their_names(tm
 
 
 def test_images_without_a_uid_are_no_copies_of_each_other():
-    made = [replace(i, uid="") for i in axial([0, 2, 4])]
+    made = [i._replace(uid="") for i in axial([0, 2, 4])]
     assert heights(only(made)) == [0, 2, 4]
 
 
@@ -464,7 +463,7 @@ def test_a_series_says_what_its_headers_say():
     ids=["rows", "columns", "along x", "along y", "no spacing", "colour", "a little turned", "mirrored", "no place"],
 )
 def test_what_cannot_share_a_grid_is_split(other):
-    more = replace(axial([6], **({} if "ImagePositionPatient" in other else other))[0], uid="9.9")
+    more = axial([6], **({} if "ImagePositionPatient" in other else other))[0]._replace(uid="9.9")
     if "ImagePositionPatient" in other:
         more = instance("x", SOPInstanceUID="9.9", **PLACE)
     (series,) = group_series([*axial([0, 2, 4]), more])
@@ -487,12 +486,12 @@ def test_what_cannot_share_a_grid_is_split(other):
     ids=["spacing", "orientation", "bits", "sign", "slope", "frame of reference", "kernel"],
 )
 def test_what_can_share_a_grid_is_kept_together(other):
-    assert len(only([*axial([0, 2, 4]), replace(axial([6], **other)[0], uid="9.9")]).slices) == 4
+    assert len(only([*axial([0, 2, 4]), axial([6], **other)[0]._replace(uid="9.9")]).slices) == 4
 
 
 def test_of_stacks_of_one_length_that_with_the_lowest_uid_is_first():
-    high = [replace(i, uid=uid) for uid, i in zip(("1.2", "1.3"), axial([0, 2]), strict=True)]
-    low = [replace(i, uid=uid) for uid, i in zip(("1.4", "1.1"), axial([0, 2], Rows=9), strict=True)]
+    high = [i._replace(uid=uid) for uid, i in zip(("1.2", "1.3"), axial([0, 2]), strict=True)]
+    low = [i._replace(uid=uid) for uid, i in zip(("1.4", "1.1"), axial([0, 2], Rows=9), strict=True)]
     (series,) = group_series([*high, *low])
     assert [s.slices[0].instance.rows for s in series.stacks] == [9, 4]
 
@@ -501,7 +500,7 @@ def test_of_stacks_of_one_length_that_with_the_lowest_uid_is_first():
 @given(st.permutations(range(6)), st.permutations(range(6)))
 def test_how_cosines_that_drift_are_divided_depends_on_neither_order_nor_names(order, names):
     made = [
-        replace(stack([(0, 0, 2 * k)], (1, 0, 0, 0, 1, 0.6e-4 * k))[0], uid=f"1.{k}", path=f"{names[k]}")
+        stack([(0, 0, 2 * k)], (1, 0, 0, 0, 1, 0.6e-4 * k))[0]._replace(uid=f"1.{k}", path=f"{names[k]}")
         for k in range(6)
     ]
     (series,) = group_series([made[k] for k in order])
@@ -509,7 +508,7 @@ def test_how_cosines_that_drift_are_divided_depends_on_neither_order_nor_names(o
 
 
 def test_a_localizer_leaves_the_volume_whole():
-    localizer = replace(stack([(0, 0, 300)], (1, 0, 0, 0, 0, -1))[0], uid="0.1")
+    localizer = stack([(0, 0, 300)], (1, 0, 0, 0, 0, -1))[0]._replace(uid="0.1")
     (series,) = group_series([localizer, *axial([0, 2, 4, 6])])
     assert (heights(series.stacks[0]), series.stacks[0].geometry.spacing.z) == ([0, 2, 4, 6], 2)
 
@@ -518,13 +517,13 @@ def test_a_localizer_leaves_the_volume_whole():
 
 
 def test_malformed_values_are_found_with_keyword_and_files():
-    made = [*axial([0, 2]), replace(axial([4], SliceThickness="2,5")[0], uid="9.9", path="bad")]
+    made = [*axial([0, 2]), axial([4], SliceThickness="2,5")[0]._replace(uid="9.9", path="bad")]
     note = finding_of(only(made), "malformed-value")
     assert (note.files, note.values) == (("bad",), ("SliceThickness", "not a number"))
 
 
 def test_pixels_that_are_cut_short_are_found_with_their_files():
-    made = [*axial([0, 2]), replace(axial([4], size=1030, length=40)[0], uid="9.9", path="short")]
+    made = [*axial([0, 2]), axial([4], size=1030, length=40)[0]._replace(uid="9.9", path="short")]
     note = finding_of(only(made), "pixels-truncated")
     assert (note.files, note.values, note.severity) == (("short",), (1,), "error")
 
@@ -600,12 +599,12 @@ def test_the_type_of_values_follows_bits_slope_and_intercept(header, dtype):
 
 
 def test_one_slice_with_a_fractional_slope_makes_the_volume_float():
-    made = [*axial([0, 2]), replace(axial([4], RescaleSlope=0.5)[0], uid="9.9")]
+    made = [*axial([0, 2]), axial([4], RescaleSlope=0.5)[0]._replace(uid="9.9")]
     assert dtype_of(made) == np.dtype("float32")
 
 
 def test_one_slice_of_16_bits_does_not_widen_a_ct():
-    made = [*axial([0, 2]), replace(axial([4], BitsStored=16)[0], uid="9.9")]
+    made = [*axial([0, 2]), axial([4], BitsStored=16)[0]._replace(uid="9.9")]
     assert dtype_of(made) == np.dtype("int16")
 
 
