@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from lazyvol.arrays import loaded
 from lazyvol.convention import findings_of, geometry_of
 from lazyvol.errors import Finding, HeaderUnavailableError
 from lazyvol.geometry import ZYX, Geometry
@@ -105,6 +106,31 @@ class VolumeAccessor:
         if not path or path.startswith("dataset["):
             raise HeaderUnavailableError(f"slice {k} has no file of its own ({path or 'its image is absent'}).")
         return read_header(path)
+
+    def load(self) -> xr.DataArray:
+        """Return the volume with its values in memory, read by the current scheduler into one array.
+
+        As ``compute()``, which gathers all blocks and then copies them, but with half of its memory; the volume itself
+        stays lazy. On a cluster, or with processes, it is ``compute()``.
+
+        Returns
+        -------
+        xarray.DataArray
+            The same volume, its values a NumPy array.
+
+        Raises
+        ------
+        PixelReadError, PixelRangeError
+            If a frame cannot be read, or a value does not fit.
+
+        Examples
+        --------
+        >>> import lazyvol
+        >>> ct = lazyvol.open_volume(getfixture("chest_folder"))
+        >>> type(ct.vol.load().data).__name__, type(ct.data).__name__
+        ('ndarray', 'Array')
+        """
+        return loaded(self._volume)
 
     def to_suv(self, kind: Kind = "bw") -> xr.DataArray:
         """Return PET as standardised uptake values: `lazyvol.to_suv` of this volume."""

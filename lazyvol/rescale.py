@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from lazyvol.errors import PixelRangeError
 from lazyvol.records import LookupTable, PixelFormat
 from lazyvol.tables import look_up
 
-__all__ = ["Scale", "arranged", "only_stored_bits", "rescale", "stored_dtype"]
+__all__ = ["Scale", "arranged", "in_place", "only_stored_bits", "rescale", "stored_dtype"]
 
 Pixels = npt.NDArray[Any]
 
@@ -45,7 +46,7 @@ def rescale(stored: Pixels, scale: Scale, pixels: PixelFormat, where: str, out: 
     ----------
     stored
         Stored numbers, sign extended and without unused bits; shape (rows, columns), or (rows,
-        columns, 3) of colour.
+        columns, 3) of colour. Integers may lie in the memory of ``out`` itself, if `in_place` says so.
     scale
         What they become; padding and limits need floating point.
     pixels
@@ -100,23 +101,48 @@ def _scale_integers(stored: Pixels, scale: Scale, pixels: PixelFormat, where: st
     values = stored.view(out.dtype) if stored.itemsize == out.itemsize else stored.astype(out.dtype)
     if slope != 1:
         values = np.multiply(values, _modulo(slope, out.dtype), out=out)
-    np.add(values, _modulo(intercept, out.dtype), out=out)
+    if intercept != 0 or not np.may_share_memory(values, out):
+        np.add(values, _modulo(intercept, out.dtype), out=out)
 
 
+def in_place(pixels: PixelFormat, dtype: np.dtype[Any]) -> bool:
+    """Return whether the words of a file can become values of a type in the memory that they are read into."""
+    words = stored_dtype(pixels)
+    by_pixel = pixels.samples_per_pixel == 1 or not (pixels.planar_configuration or pixels.is_subsampled)
+    return by_pixel and words.kind in "iu" and dtype.kind in "iu" and words.itemsize == dtype.itemsize
+
+
+@lru_cache(maxsize=256)
 def _modulo(value: float, dtype: np.dtype[Any]) -> Pixels:
     """Return a whole number, however great, as an integer type has it."""
     return np.array(int(value) % (1 << 64), np.uint64).astype(dtype)
 
 
 def _require_fits(stored: Pixels, scale: Scale, pixels: PixelFormat, where: str, dtype: np.dtype[Any]) -> None:
-    bits, signed = pixels.bits_stored, pixels.pixel_representation == 1
+    """Raise if a value does not fit; only those are looked at that could not, by the bits that are declared."""
+    signed = pixels.pixel_representation == 1
+    low, high = _fitting(pixels.bits_stored, signed, scale.slope, scale.intercept, dtype)
+    if low is not None and (least := int(stored.min())) < low:
+        raise _misfit(where, least * int(scale.slope) + int(scale.intercept), dtype)
+    if high is not None and (most := int(stored.max())) > high:
+        raise _misfit(where, most * int(scale.slope) + int(scale.intercept), dtype)
+
+
+@lru_cache(maxsize=256)
+def _fitting(
+    bits: int, signed: bool, slope: float, intercept: float, dtype: np.dtype[Any]
+) -> tuple[int | None, int | None]:
+    """Return the least and greatest stored number whose value fits; None where so many bits hold none beyond it.
+
+    In the integers of Python, which do not round.
+    """
+    limits, step, start = np.iinfo(dtype), int(slope), int(intercept)
     declared = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    limits = np.iinfo(dtype)
-    if not _outside(declared, scale, limits):
-        return
-    bad = _outside((int(stored.min()), int(stored.max())), scale, limits)
-    if bad:
-        raise _misfit(where, bad[0], dtype)
+    if step == 0:
+        return (None if limits.min <= start <= limits.max else declared[1] + 1), None
+    ends = (limits.min - start, limits.max - start) if step > 0 else (limits.max - start, limits.min - start)
+    low, high = -(-ends[0] // step), ends[1] // step
+    return (low if declared[0] < low else None), (high if declared[1] > high else None)
 
 
 def _misfit(where: str, value: int, dtype: np.dtype[Any]) -> PixelRangeError:
@@ -127,13 +153,7 @@ def _misfit(where: str, value: int, dtype: np.dtype[Any]) -> PixelRangeError:
     )
 
 
-def _outside(stored: tuple[int, int], scale: Scale, limits: np.iinfo[Any]) -> list[int]:
-    """Return which values do not fit; in the integers of Python, which do not round."""
-    slope, intercept = int(scale.slope), int(scale.intercept)
-    values = (s * slope + intercept for s in stored)
-    return [v for v in values if not limits.min <= v <= limits.max]
-
-
+@lru_cache(maxsize=256)
 def stored_dtype(pixels: PixelFormat) -> np.dtype[Any]:
     """Return the type of the numbers as they lie in the file."""
     order = "<" if pixels.little_endian else ">"
@@ -149,10 +169,17 @@ def only_stored_bits(stored: Pixels, pixels: PixelFormat, *, high_bit: int | Non
         return native
     high = pixels.high_bit if high_bit is None else high_bit
     above, unused = pixels.bits_allocated - 1 - high, pixels.bits_allocated - pixels.bits_stored
-    if unused:
+    if unused and not (above == unused and _has_only_stored_bits(native, pixels.bits_stored)):
         np.left_shift(native, above, out=native)
         np.right_shift(native, unused, out=native)
     return native
+
+
+def _has_only_stored_bits(native: Pixels, bits: int) -> bool:
+    """Return whether the bits above the value are nothing but its sign, which is cheaper to see than to make so."""
+    if native.dtype.kind == "u":
+        return not native.size or int(native.max()) < 1 << bits
+    return not native.size or (int(native.min()) >= -1 << (bits - 1) and int(native.max()) < 1 << (bits - 1))
 
 
 def arranged(words: Pixels, rows: int, pixels: PixelFormat) -> Pixels:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from lazyvol.errors import PixelReadError
 from lazyvol.files import FileSource
@@ -100,3 +101,26 @@ class FrameTable:
     def path(self, n: int) -> str:
         """Return the path of the file that holds frame ``n``."""
         return os.path.join(self.root, self.sources[n].name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by columns, in which what all frames share stands once: a table is sent with every computation."""
+        columns = [_packed([getattr(s, f.name) for s in self.sources]) for f in fields(FrameSource)]
+        rest = self.dtype, self.fill_value, self.samples, self.fill_unreadable
+        return _unpacked, (self.root, len(self.sources), columns, rest)
+
+
+def _packed(column: list[Any]) -> tuple[tuple[Any, ...], tuple[int, ...] | None]:
+    """Return the values of a column, each once and which of them every frame has if many are alike."""
+    which = {value: n for n, value in enumerate(dict.fromkeys(column))}
+    if 2 * len(which) > len(column) > 1:
+        return tuple(column), None
+    return tuple(which), None if len(which) < 2 else tuple(which[value] for value in column)
+
+
+def _unpacked(root: str, count: int, columns: list[Any], rest: tuple[Any, ...]) -> FrameTable:
+    """Return the table that was packed."""
+    whole = [
+        values * count if len(values) == 1 else values if which is None else [values[n] for n in which]
+        for values, which in columns
+    ]
+    return FrameTable(root, tuple(FrameSource(*row) for row in zip(*whole, strict=True)), *rest)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
-from dask.base import tokenize
-from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from lazyvol.arrays import VolumeArray
 from lazyvol.choice import (
     Duplicates,
     Missing,
@@ -32,7 +31,6 @@ from lazyvol.choice import (
 from lazyvol.chunks import Chunks, chunked, preferred_chunks
 from lazyvol.convention import COORDINATE, geometry_of
 from lazyvol.errors import Finding, OptionError, PixelRangeError, UnsupportedSeriesError
-from lazyvol.frames import read_frames
 from lazyvol.grid import GAP_CODES, Tolerances
 from lazyvol.labels import stack_attrs, stack_coordinates
 from lazyvol.matching import stack_on_grid
@@ -43,7 +41,7 @@ from lazyvol.sources import FrameTable
 from lazyvol.stacks import Rules, Stack
 from lazyvol.values import value_dtype
 
-__all__ = ["VolumeArray", "lazy_dataset", "open_stacks", "open_volume"]
+__all__ = ["lazy_dataset", "open_stacks", "open_volume"]
 
 NAME = "image"
 
@@ -170,7 +168,8 @@ def open_volume(
         chosen = stack_on_grid(chosen, geometry_of(_as_volume(like)))
         findings = tuple(f for f in findings if f in chosen.findings or f.code not in GAP_CODES)
     table = _frame_table(chosen, dtype, fill_value, mask_padding=mask_padding, on_error=on_error)
-    volume = chunked(_dataset(chosen, findings, table)[NAME], chunks, token=_token(chosen, table))
+    token = _token(chosen, table)
+    volume = chunked(_dataset(chosen, findings, table, token)[NAME], chunks, token=token)
     if like is None:
         return volume
     return volume.assign_coords({k: like.coords[k].variable for k in ("z", "y", "x", COORDINATE) if k in like.coords})
@@ -215,7 +214,7 @@ def lazy_dataset(
         on_error=on_error,
     )
     table = _frame_table(chosen, dtype, fill_value, mask_padding=mask_padding, on_error=on_error)
-    return _dataset(chosen, findings, table)
+    return _dataset(chosen, findings, table, _token(chosen, table))
 
 
 def open_stacks(source: Source, *, series: str | int | None = None, chunks: Chunks = "auto") -> xr.DataTree:
@@ -255,8 +254,9 @@ def open_stacks(source: Source, *, series: str | int | None = None, chunks: Chun
             refused.append(f"stack{stack.number}: {error}")
             continue
         table = _frame_table(stack, None, None)
-        dataset = _dataset(stack, (*stack.findings, *findings_of_scan(scan)), table)
-        nodes[f"stack{stack.number}"] = chunked(dataset[NAME], chunks, token=_token(stack, table)).to_dataset()
+        token = _token(stack, table)
+        dataset = _dataset(stack, (*stack.findings, *findings_of_scan(scan)), table, token)
+        nodes[f"stack{stack.number}"] = chunked(dataset[NAME], chunks, token=token).to_dataset()
     if not nodes:
         raise UnsupportedSeriesError("no grid of the series opens:\n  " + "\n  ".join(refused))
     tree = xr.DataTree.from_dict(nodes)
@@ -264,39 +264,13 @@ def open_stacks(source: Source, *, series: str | int | None = None, chunks: Chun
     return tree
 
 
-def _dataset(stack: Stack, findings: tuple[Finding, ...], table: FrameTable) -> xr.Dataset:
-    places = np.array(stack.places, dtype=np.intp).reshape(stack.image_shape)
-    array = VolumeArray(table, places, stack.shape, _token(stack, table))
+def _dataset(stack: Stack, findings: tuple[Finding, ...], table: FrameTable, token: str) -> xr.Dataset:
+    places = np.array(stack.places, dtype=np.int32).reshape(stack.image_shape)
+    array = VolumeArray(table, places, stack.shape, token)
     variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), stack_attrs(stack, findings))
     chunks = preferred_chunks(stack.dims, stack.shape, table.dtype)
     variable.encoding = {"preferred_chunks": chunks, "source": table.root}
     return xr.Dataset({NAME: variable}, stack_coordinates(stack))
-
-
-class VolumeArray(BackendArray):
-    """The frames of a volume as an array that reads what is asked of it and nothing else."""
-
-    def __init__(self, table: FrameTable, places: npt.NDArray[np.intp], shape: tuple[int, ...], token: str) -> None:
-        self.table = table
-        self.places = places
-        self.shape = shape
-        self.dtype = np.dtype(table.dtype)
-        self.token = token
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
-
-    def __dask_tokenize__(self) -> str:
-        return self.token
-
-    def _read(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
-        wanted = [np.arange(n)[k] for n, k in zip(self.shape, key, strict=True)]
-        within = wanted[self.places.ndim :]
-        rows, columns, *samples = (np.atleast_1d(w) for w in within)
-        frames = self.places[np.ix_(*map(np.atleast_1d, wanted[: self.places.ndim]))].ravel()
-        values = read_frames(self.table, frames, rows, columns)
-        values = values[..., samples[0]] if samples else values
-        return values.reshape([w.size for w in wanted if w.ndim])
 
 
 def _frame_table(
@@ -370,8 +344,14 @@ def _holds(dtype: np.dtype[Any], value: float) -> bool:
 
 
 def _token(stack: Stack, table: FrameTable) -> str:
-    """Return a name for these very bytes: other files, or changed ones, have another."""
-    files = [(i.path, i.uid, i.size, i.modified, i.content) for i in (s.instance for s in stack.slices)]
-    scales = {s.scale for s in table.sources}
-    how = table.dtype, table.fill_value, table.fill_unreadable, stack.values, sorted(map(repr, scales))
-    return str(tokenize(files, how, stack.shape, stack.places, stack.window))
+    """Return a name for these very bytes: other files or frames, or changed ones, have another."""
+    digest = blake2b(digest_size=16)
+    images = [
+        (s.instance.path, s.instance.uid, s.instance.size, s.instance.modified, s.frame.index) for s in stack.slices
+    ]
+    scales = sorted(map(repr, {id(s.scale): s.scale for s in table.sources}.values()))
+    how = table.dtype, table.fill_value, table.fill_unreadable, stack.values, scales
+    digest.update(repr((images, how, stack.shape, stack.places, stack.window)).encode())
+    for content in {id(s.content): s.content for s in table.sources if s.content is not None}.values():
+        digest.update(content)
+    return digest.hexdigest()

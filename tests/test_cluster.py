@@ -78,5 +78,11 @@ def test_an_error_comes_back_whole_from_a_worker(client, volume, folder, tmp_pat
         gone.compute()
 
 
+def test_a_volume_loads_from_other_processes(client, volume):
+    loaded = volume.vol.load()
+    assert isinstance(loaded.data, np.ndarray)
+    np.testing.assert_array_equal(loaded, by_threads(volume.compute))
+
+
 def files_of(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

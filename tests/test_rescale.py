@@ -182,3 +182,15 @@ def test_only_the_stored_bits_of_a_word_count(allocated, signed, data):
     words = np.array([word], f"u{allocated // 8}").view(f"{'ui'[signed]}{allocated // 8}")
     pixels = layout(bits, signed=signed, allocated=allocated, high_bit=high_bit)
     assert only_stored_bits(words, pixels).tolist() == [expected]
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_each_word_has_the_value_of_its_stored_bits(bits, signed):
+    """Each by itself, since words that hold nothing else are not shifted."""
+    pixels = layout(bits, signed=signed, allocated=8)
+    for word in range(256):
+        value = word % 2**bits
+        value -= 2**bits if signed and value >> (bits - 1) else 0
+        stored = np.array([[word]], "u1").view("i1" if signed else "u1")
+        assert only_stored_bits(stored, pixels).tolist() == [[value]]
