@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -21,15 +21,25 @@ from lazyvol.stacks import Stack
 from lazyvol.uptake import KINDS, suv_factor
 from lazyvol.values import quantity, shared_values
 
-__all__ = ["stack_attrs", "stack_coordinates"]
+__all__ = ["stack_labels"]
 
 WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 """What holds for values after rescaling only (DICOM PS3.3 C.11.2)."""
 
 
-def stack_attrs(stack: Stack, findings: tuple[Finding, ...]) -> dict[str, Any]:
-    """Return the attributes of a volume: numbers, strings and flat lists of them."""
+Varying = Mapping[str, Sequence[Value | None]]
+
+
+def stack_labels(stack: Stack, findings: tuple[Finding, ...]) -> tuple[dict[str, Any], dict[str, xr.Variable]]:
+    """Return the attributes of a volume, and its coordinates: labels, its geometry, and what its images carry."""
     shared, varying = shared_values(stack.slices)
+    return _attrs(stack, findings, shared, varying), _coordinates(stack, varying)
+
+
+def _attrs(
+    stack: Stack, findings: tuple[Finding, ...], shared: Mapping[str, Value], varying: Varying
+) -> dict[str, Any]:
+    """Return the attributes of a volume: numbers, strings and flat lists of them."""
     first = stack.slices[0].instance
     attrs: dict[str, Any] = {**quantity(stack.slices, shared, stack.values)}
     said = {"RGB"} if stack.is_colour else {s.instance.pixels.photometric_interpretation for s in stack.slices}
@@ -56,8 +66,7 @@ def _plain(value: float) -> float | int:
     return int(value) if float(value).is_integer() else value
 
 
-def stack_coordinates(stack: Stack) -> dict[str, xr.Variable]:
-    """Return the labels of a volume, its geometry, and what its images carry."""
+def _coordinates(stack: Stack, varying: Varying) -> dict[str, xr.Variable]:
     instances = [s.instance for s in stack.slices]
     per_image: dict[str, tuple[Sequence[Value | None], dict[str, str]]] = {
         "sop_instance_uid": ([i.uid for i in instances], {}),
@@ -74,7 +83,6 @@ def stack_coordinates(stack: Stack) -> dict[str, xr.Variable]:
     if any(len(i.frames) > 1 and not i.tile for i in instances):
         numbers = [s.frame.index + 1 for s in stack.slices]
         per_image["frame_number"] = (numbers, {"long_name": "number of the frame in its file"})
-    varying = shared_values(stack.slices)[1]
     of_axes = {a.keyword for a in stack.axes if a.units} | (set() if stack.values == "rescaled" else set(WINDOW))
     per_image |= {_snake_case(k): (v, _units(k)) for k, v in varying.items() if k not in of_axes}
     coordinates = geometry_coordinates(stack.geometry, stack.slice_positions) | _segment_coordinates(stack)

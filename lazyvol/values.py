@@ -30,18 +30,27 @@ def shared_values(parts: Sequence[Slice]) -> tuple[dict[str, Value], dict[str, t
 
     A value that some slices lack varies, with None where it is absent.
     """
-    each = [p.values for p in parts]
-    all_keywords: set[str] = set().union(*each)
-    keywords = sorted(k for k in all_keywords if k not in HIDDEN and not k.startswith(INDEX))
     shared: dict[str, Value] = {}
     varying: dict[str, tuple[Value | None, ...]] = {}
-    for keyword in keywords:
-        found = tuple(values.get(keyword) for values in each)
+    for keyword, found in _by_keyword(parts):
+        if keyword in HIDDEN or keyword.startswith(INDEX):
+            continue
         if found[0] is not None and found.count(found[0]) == len(found):
             shared[keyword] = found[0]
         else:
             varying[keyword] = found
     return shared, varying
+
+
+def _by_keyword(parts: Sequence[Slice]) -> list[tuple[str, tuple[Value | None, ...]]]:
+    """Return the value of each slice by keyword, None where it is absent; keywords in their order."""
+    rows = [p.instance.values for p in parts]
+    if len(set(map(len, rows))) == 1 and not any(p.frame.values for p in parts):
+        columns = [tuple(zip(*pairs, strict=True)) for pairs in zip(*rows, strict=True)]
+        if all(keywords.count(keywords[0]) == len(rows) for keywords, _ in columns):
+            return [(keywords[0], values) for keywords, values in columns]
+    each = [p.values for p in parts]
+    return [(keyword, tuple(values.get(keyword) for values in each)) for keyword in sorted(set().union(*each))]
 
 
 def value_dtype(parts: Sequence[Slice], *, stored: bool = False) -> np.dtype[np.generic]:

@@ -32,7 +32,7 @@ from lazyvol.chunks import Chunks, chunked, preferred_chunks
 from lazyvol.convention import COORDINATE, geometry_of
 from lazyvol.errors import Finding, OptionError, PixelRangeError, UnsupportedSeriesError
 from lazyvol.grid import GAP_CODES, Tolerances
-from lazyvol.labels import stack_attrs, stack_coordinates
+from lazyvol.labels import stack_labels
 from lazyvol.matching import stack_on_grid
 from lazyvol.meaning import Values
 from lazyvol.scan import Source
@@ -267,10 +267,11 @@ def open_stacks(source: Source, *, series: str | int | None = None, chunks: Chun
 def _dataset(stack: Stack, findings: tuple[Finding, ...], table: FrameTable, token: str) -> xr.Dataset:
     places = np.array(stack.places, dtype=np.int32).reshape(stack.image_shape)
     array = VolumeArray(table, places, stack.shape, token)
-    variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), stack_attrs(stack, findings))
+    attrs, coordinates = stack_labels(stack, findings)
+    variable = xr.Variable(stack.dims, indexing.LazilyIndexedArray(array), attrs)
     chunks = preferred_chunks(stack.dims, stack.shape, table.dtype)
     variable.encoding = {"preferred_chunks": chunks, "source": table.root}
-    return xr.Dataset({NAME: variable}, stack_coordinates(stack))
+    return xr.Dataset({NAME: variable}, coordinates)
 
 
 def _frame_table(
