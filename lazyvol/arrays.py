@@ -80,9 +80,9 @@ def _read_in_threads(table: FrameTable, frames: Indices, rows: Indices, columns:
 
 def _parts(table: FrameTable, frames: Indices, rows: Indices) -> Iterator[slice]:
     """Yield frames that one thread reads at a time, by what they cost; a few of one sheet of tiles cost little."""
-    if not len(frames):
+    if not len(frames) or frames.max() < 0:
         return
-    source = table.sources[max(int(frames.max()), 0)]
+    source = table.sources[frames.max()]
     height = len(rows) if source.columns or source.pixels.is_plain else source.pixels.rows
     width = source.columns or source.pixels.columns
     cost = height * width * table.samples * source.pixels.bits_allocated // 8

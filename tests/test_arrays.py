@@ -23,6 +23,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from made import examples
+from xarray.core.indexing import BasicIndexer
 
 import lazyvol as lv
 from lazyvol import arrays
@@ -128,6 +129,12 @@ def test_threads_read_each_frame_once(folder, four_threads):
 def test_a_slice_is_read_without_threads(folder, four_threads):
     lv.open_volume(folder, chunks=None).isel(z=3).load()
     assert [thread for thread, _ in four_threads] == [threading.main_thread()]
+
+
+def test_absent_images_are_no_work(folder, four_threads):
+    absent = arrays.VolumeArray(FrameTable("", (), "int16", -7.0), np.full(9, -1, "int32"), (9, 400, 500), "token")
+    np.testing.assert_array_equal(absent[BasicIndexer((slice(None),) * 3)], np.full((9, 400, 500), -7))
+    assert len(four_threads) == 1
 
 
 def test_a_row_of_each_frame_is_read_without_threads(folder, four_threads):
