@@ -133,7 +133,7 @@ def _made(headers: Headers, blocks: Blocks, rows: list[int]) -> Sequence[Instanc
         return none
     try:
         first = _alone(headers, blocks, rows[0])
-        if len(first.frames) > 1 or first.tile or first.malformed or first.notes or first.refusal:
+        if len(first.frames) > 1 or first.tile:
             return none
         made = _Pattern(headers, blocks, rows, first).instances()
     except Exception:  # the road of single files says what is wrong

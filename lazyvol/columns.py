@@ -38,7 +38,6 @@ _DECIDING = frozenset({_SYNTAX, _IMAGE_TYPE, _MODALITY})
 _INDEX_OF_MEDIA = 0x00041220
 _LEFT = frozenset({_INDEX_OF_MEDIA, SHARED_GROUPS, PER_FRAME_GROUPS})
 """Elements of files that are read in another way."""
-_PIXEL_VRS = frozenset({b"OB", b"OW", b"OF", b"OD"})
 _VRS = LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 """Value representations (DICOM PS3.5 table 6.2-1)."""
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -310,8 +309,6 @@ class _Walker:
             return False
         if creator:
             wanted = (walk.wanted or {}).get(tag >> 16, {}).get(column.same[size:].strip(b" \0"))
-            if wanted and any(key >> 8 == tag >> 16 and kept == wanted for key, kept in walk.reserved.items()):
-                return False
             walk.reserved[tag >> 16 << 8 | tag & 0xFF] = wanted or frozenset()
         return True
 
@@ -345,7 +342,7 @@ class _Walker:
             row = int(walk.rows[n])
             by = int(walk.where[n]) - row * WIDTH
             length = int(needed[n]) if isinstance(needed, np.ndarray) else needed
-            if by > 0 and self._blocks.move_on(row, by) and self._blocks.lengths[row] >= length:
+            if self._blocks.move_on(row, by) and self._blocks.lengths[row] >= length:
                 walk.where[n], walk.ends[n] = row * WIDTH, row * WIDTH + self._blocks.lengths[row]
                 keep[n] = True
         if not keep.all():
@@ -358,10 +355,8 @@ class _Walker:
         for key in np.unique(keys):
             self._waiting.append(walk.part(keys == key))
 
-    def _headers(self, walk: _Walk, element: _Element) -> Headers | None:
+    def _headers(self, walk: _Walk, element: _Element) -> Headers:
         """Return the headers of a part that has come to its pixels."""
-        if walk.explicit and element.vr not in _PIXEL_VRS:
-            return None
         rows = walk.rows.tolist()
         offsets = self._blocks.origins[walk.rows] + walk.where - walk.rows * WIDTH + element.size
         lengths = np.broadcast_to(np.asarray(element.lengths), walk.rows.shape).tolist()

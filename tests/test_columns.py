@@ -112,10 +112,11 @@ def sequence(tag, items, *, explicit, endless, vr=b"SQ"):
     return element(tag, vr, whole, explicit=explicit, length=UNDEFINED)
 
 
-def file_of(parts, *, syntax=EXPLICIT, pixels=bytes(32), explicit=None):
+def file_of(parts, *, syntax=EXPLICIT, pixels=bytes(32), explicit=None, meta_uid=b""):
     """Return a file of data elements by tag, which are bytes already."""
     explicit = syntax != IMPLICIT if explicit is None else explicit
-    meta = element(0x00020010, b"UI", syntax.encode().ljust(len(syntax) + len(syntax) % 2, b"\0"), explicit=True)
+    meta = element(0x00020003, b"UI", meta_uid, explicit=True) if meta_uid else b""
+    meta += element(0x00020010, b"UI", syntax.encode().ljust(len(syntax) + len(syntax) % 2, b"\0"), explicit=True)
     meta = element(0x00020000, b"UL", struct.pack("<I", len(meta)), explicit=True) + meta
     body = b"".join(parts[tag] for tag in sorted(parts))
     return bytes(128) + b"DICM" + meta + body + element(0x7FE00010, b"OW", pixels, explicit=explicit)
@@ -250,6 +251,14 @@ NOT_UNDERSTOOD = {
     "VR unknown": file_of(plain(True)).replace(b"\x08\0\x60\0CS", b"\x08\0\x60\0ZZ"),
     "descending tags": file_of(plain(True) | {0x00290010: plain(True)[0x00280010]}),
     "item outside of a sequence": file_of(plain(True) | {0x00290010: struct.pack("<HHI", 0xFFFE, 0xE000, 0)}),
+    "item within an item": file_of(
+        plain(True)
+        | {
+            0x00290010: sequence(
+                0x00290010, [struct.pack("<HHI", 0xFFFE, 0xE000, 0)], explicit=True, endless=True, vr=b"SQ"
+            )
+        }
+    ),
     "sequence without item": file_of(
         plain(True) | {0x00290010: element(0x00290010, b"SQ", plain(True)[0x00280010], explicit=True, length=UNDEFINED)}
     ),
@@ -372,3 +381,104 @@ def test_a_bar_is_shown_from_one_second_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(scan, "read_instance", lambda *entry: time.sleep(0.6) or real(*entry))
     scan.scan_headers(tmp_path, progress=True)
     assert "headers" in capsys.readouterr().err
+
+
+def nested(*values, explicit=True, endless=True, vr=b"SQ", tag=0x00081140):
+    """Return a sequence by tag, of items that hold one text each."""
+    inner = explicit and vr == b"SQ"
+    items = [element(0x00081150, b"UI", value, explicit=inner) for value in values]
+    return {tag: sequence(tag, items, explicit=explicit, endless=endless, vr=vr)}
+
+
+UNDERSTOOD = {
+    "a sequence without length": [nested(b"1.2 ", b"1.3 ")],
+    "an empty sequence without length": [nested()],
+    "a sequence of unknown VR": [nested(b"1.2 ", vr=b"UN")],
+    "sequences with length and without": [nested(b"1.2 ", endless=False), nested(b"1.2 ")],
+    "items of several lengths": [nested(b"1.2 "), nested(b"1.2.3 "), nested(b"1.2.3 ", b"1.2 ")],
+    "a kept sequence with length and without": [
+        nested(b"1.2 ", endless=False, tag=0x00540016),
+        nested(b"1.2 ", tag=0x00540016),
+    ],
+    "an implicit sequence": None,
+}
+
+
+@pytest.mark.parametrize("each", UNDERSTOOD.values(), ids=UNDERSTOOD)
+def test_sequences_are_stepped_over(each, tmp_path):
+    syntax, explicit = (EXPLICIT, True) if each else (IMPLICIT, False)
+    each = each or [nested(b"1.2 ", explicit=False)]
+    paths = written([file_of(plain(explicit) | parts, syntax=syntax) for parts in each * 2], tmp_path)
+    found = walked(paths)
+    assert [found.get(p) for p in paths] == [alone(p) for p in paths]
+
+
+def test_elements_with_vr_under_an_implicit_syntax_are_not_taken_for_others(tmp_path):
+    header = plain(True)
+    first = header[min(header)]
+    beyond = struct.unpack("<I", first[4:8])[0] + 8 - sum(map(len, header.values())) - 12
+    other = b"".join(plain(False, Rows=b"\2\0").values()) + element(0x7FE00010, b"OW", bytes(16), explicit=False)
+    pixels = bytes(beyond) + other
+    paths = written([file_of(header, syntax=IMPLICIT, explicit=True, pixels=pixels)], tmp_path)
+    assert walked(paths) == {}
+
+
+def test_a_kept_sequence_across_the_end_of_a_block_is_whole(tmp_path):
+    for space in range(7900, 8200, 20):
+        parts = plain(True, Modality=b"PT") | nested(b"1.2.3.4 ", b"1.2.3.5 ", tag=0x00540016)
+        parts |= {0x00091001: element(0x00091001, b"OB", bytes(space), explicit=True)}
+        paths = written([file_of(parts)] * 3, tmp_path)
+        for path, instance in walked(paths).items():
+            assert instance == alone(path), space
+
+
+def test_pixels_longer_than_a_frame_are_cut_and_noted_file_by_file(tmp_path):
+    header = plain(True, NumberOfFrames=b"1 ")
+    paths = written([file_of(header, pixels=bytes(n)) for n in (32, 64, 32, 64, 20, 20)], tmp_path)
+    found = walked(paths)
+    assert [found[p] for p in paths] == [alone(p) for p in paths]
+    assert [found[p].frames[0].length for p in paths] == [32, 32, 32, 32, 20, 20]
+    assert [len(found[p].notes) for p in paths] == [0, 1, 0, 1, 0, 0]
+
+
+def test_what_the_kind_of_object_overrules_is_not_patched(tmp_path):
+    dose = {"SOPClassUID": b"1.2.840.10008.5.1.4.1.1.481.2\0", "DoseGridScaling": b"0.5 "}
+    paths = written([file_of(plain(True, RescaleSlope=s, **dose)) for s in (b"2 ", b"3 ")], tmp_path)
+    assert [walked(paths)[p].frames[0].slope for p in paths] == [0.5, 0.5]
+
+
+def test_a_file_that_changes_while_its_header_is_read_is_left_out(tmp_path, monkeypatch):
+    parts = plain(True) | {0x00091001: element(0x00091001, b"OB", bytes(9000), explicit=True)}
+    paths = written([file_of(parts)] * 2, tmp_path)
+    real = blocks._read
+
+    def read(path, row, offset=0):
+        length, size, modified = real(path, row, offset)
+        return length, size, modified + (offset > 0 and path == paths[0])
+
+    monkeypatch.setattr(blocks, "_read", read)
+    assert list(walked(paths)) == paths[1:]
+
+
+def test_an_absent_uid_is_taken_from_the_file_meta_information(tmp_path):
+    own = [(b"1.5 ", b"1.6 "), (b"", b"1.7 "), (None, b"1.8 ")]
+    paths = written([file_of(plain(True, SOPInstanceUID=u), meta_uid=m) for u, m in own * 2], tmp_path)
+    assert [walked(paths)[p].uid for p in paths] == ["1.5", "1.7", "1.8"] * 2
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionTime", "FrameReferenceTime", "ActualFrameDuration", "PatientWeight"])
+def test_what_uptake_is_computed_from_is_that_of_each_image(keyword, tmp_path):
+    tracer = nested(b"1.2 ", tag=0x00540016)
+    whole = {"Modality": b"PT", "SeriesTime": b"100000", "SeriesDate": b"20200101", "Units": b"BQML"}
+    values = [b"100001", b"100002", b"100001"]
+    paths = written([file_of(plain(True, **whole, **{keyword: v}) | tracer) for v in values], tmp_path)
+    found = walked(paths)
+    assert [found[p].uptake for p in paths] == [alone(p).uptake for p in paths]
+    assert found[paths[0]].uptake == found[paths[2]].uptake != found[paths[1]].uptake or keyword == "AcquisitionTime"
+
+
+def test_a_number_beyond_what_an_is_holds_is_named(tmp_path):
+    paths = written([file_of(plain(True, InstanceNumber=n)) for n in (b"1 ", b"99999999999 ", b"2 ")], tmp_path)
+    found = walked(paths)
+    assert [found[p].number for p in paths] == [1, None, 2]
+    assert found[paths[1]].malformed == (("InstanceNumber", "99999999999"),)
