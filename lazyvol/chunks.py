@@ -19,21 +19,24 @@ Chunks = Literal["auto"] | int | Mapping[Any, int] | None
 Lengths = dict[Hashable, int]
 
 CHUNK_BYTES = 8 * 2**20
-"""A dask chunk, and a shard of a store, holds whole frames of about so many bytes."""
-STORED_PLANE = 128
-"""Rows and columns of a chunk inside a shard."""
-STORED_SLICES = 64
-"""Most slices of a chunk inside a shard."""
+"""A dask chunk of a volume holds whole frames of about so many bytes."""
+SHARD_BYTES = 32 * 2**20
+"""A shard of a store holds whole frames of at most so many bytes, or one frame."""
+STORED = {"z": 64, "y": 64, "x": 64, "sample": 4}
+"""Longest side of a chunk inside a shard, 1 for other dimensions; docs/decisions/0007 has what was measured."""
 
 
 def preferred_chunks(dims: Iterable[Hashable], shape: Iterable[int], dtype: npt.DTypeLike) -> Lengths:
     """Return the chunk length of each dimension: whole frames, some 8 MiB of them along z, 1 before z."""
-    sizes = dict(zip(dims, shape, strict=True))
+    return _whole_frames(dict(zip(dims, shape, strict=True)), dtype, CHUNK_BYTES)
+
+
+def _whole_frames(sizes: Lengths, dtype: npt.DTypeLike, most: int) -> Lengths:
     whole = {d: n for d, n in sizes.items() if d in ("y", "x", "sample")}
     frame = np.dtype(dtype).itemsize * int(np.prod(list(whole.values())))
     lengths = dict.fromkeys(sizes, 1) | whole
     if "z" in sizes:
-        lengths["z"] = int(np.clip(CHUNK_BYTES // max(frame, 1), 1, max(sizes["z"], 1)))
+        lengths["z"] = int(np.clip(most // max(frame, 1), 1, max(sizes["z"], 1)))
     return lengths
 
 
@@ -81,12 +84,15 @@ def store_chunks(
     they may reach beyond the volume.
     """
     sizes = dict(zip(dims, shape, strict=True))
-    slabs = preferred_chunks(sizes, sizes.values(), dtype)
-    chunks = dict.fromkeys(sizes, 1)
-    for dim, most in (("z", STORED_SLICES), ("y", STORED_PLANE), ("x", STORED_PLANE), ("sample", 4)):
-        if dim in sizes:
-            chunks[dim] = max(1, min(slabs[dim], most))
+    slabs = _whole_frames(sizes, dtype, SHARD_BYTES)
+    chunks = {d: _evenly(n, STORED.get(str(d), 1)) for d, n in slabs.items()}
     if "z" in sizes and slabs["z"] < sizes["z"]:
+        chunks["z"] = min(slabs["z"], STORED["z"])
         slabs["z"] -= slabs["z"] % chunks["z"]
     shards = {d: -(-slabs[d] // chunks[d]) * chunks[d] for d in sizes}
     return slabs, shards, chunks
+
+
+def _evenly(length: int, most: int) -> int:
+    """Return the length of equal parts of at most so many, so that little lies beyond the end."""
+    return -(-length // max(1, -(-length // most)))

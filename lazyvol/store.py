@@ -7,22 +7,23 @@ and appears as ``NAME`` by one rename when all of it is there.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import sys
 import uuid
-from collections.abc import Callable
+from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from itertools import product
+from math import prod
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
-from xarray.backends import BackendArray
+from dask.base import compute
+from dask.delayed import delayed
 from xarray.core import indexing
 from zarr.codecs import BloscCodec, Crc32cCodec
 
@@ -32,15 +33,17 @@ from lazyvol.errors import IncompleteStoreError, OptionError, SourceNotFoundErro
 from lazyvol.failures import failures_noted, filled_finding
 from lazyvol.lock import LOCK, locked
 from lazyvol.privacy import Identifiers, pseudonym, read_key
+from lazyvol.shards import BLOSC, Block, ShardForm, encode_chunks, write_shard
+from lazyvol.stored import LEVEL, NAME, StoredImage, open_image, shard_form, shard_path, shard_sizes
 
 __all__ = ["open_zarr", "save_zarr"]
 
 Path = str | os.PathLike[str]
 
-NAME = "image"
-LEVEL = "scale0"
 LAYOUT = 1
 """Version of the layout, in the root's attributes."""
+_PARTS = 8
+"""Tasks that compress a slab."""
 
 
 def save_zarr(
@@ -107,7 +110,7 @@ def save_zarr(
             image = _write(kept, partial, identifiers, progress)
         if filled := filled_finding(volume, failed):
             image.attrs["findings"] = [*volume.attrs.get("findings", []), filled.to_json()]
-        _complete(partial)
+        _mark_complete(partial)
         _appear(partial, path)
 
 
@@ -145,14 +148,14 @@ def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
     lazyvol.errors.StoreError: ... is no Zarr store...
     """
     path = _local(store)
-    root, sizes = _complete_root(path)
+    root, stored = _complete(path)
     dataset = xr.open_zarr(path, group=LEVEL, consolidated=False, chunks=None)
-    image: Any = indexing.LazilyIndexedArray(StoredImage(path, sizes))
+    image: Any = indexing.LazilyIndexedArray(stored)
     cached: Any = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(image))  # type: ignore[no-untyped-call]
     volume = dataset[root["name"]].copy(deep=False, data=cached)
-    volume = volume.assign_coords({name: coordinate.load() for name, coordinate in volume.coords.items()})
-    for part in (volume, *volume.coords.values()):
-        part.attrs = attrs_with_nan(part.attrs)
+    volume.attrs = attrs_with_nan(volume.attrs)
+    for coordinate in volume.coords.values():
+        coordinate.load().attrs = attrs_with_nan(coordinate.attrs)
     lengths = dict(zip(volume.dims, root["slabs"], strict=True)) if chunks == "auto" else chunks
     return chunked(volume, lengths, token=root["uid"])
 
@@ -164,8 +167,8 @@ def _local(store: Path) -> str:
     return path
 
 
-def _complete_root(path: str) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return what the root says of a complete store, and the sizes of its shards; raise if it is no such store."""
+def _complete(path: str) -> tuple[dict[str, Any], StoredImage]:
+    """Return what the root says of a complete store, and its image; raise if it is no such store."""
     if not os.path.isdir(path):
         partial = f"{path}.partial"
         if os.path.isdir(partial):
@@ -181,78 +184,21 @@ def _complete_root(path: str) -> tuple[dict[str, Any], dict[str, int]]:
             f"{path} is no Zarr store that lazyvol wrote (its zarr.json has no 'lazyvol' attribute). xarray.open_zarr "
             "opens other stores; open_volume opens DICOM."
         ) from error
-    sizes = _shards(path)
-    if not root.get("complete") or not sizes or not all(sizes.values()):
+    image = open_image(path)
+    sizes = shard_sizes(path, image) if image else {}
+    if image is None or not root.get("complete") or not sizes or not all(sizes.values()):
         raise _incomplete(path, path)
-    return dict(root), sizes
+    return dict(root), StoredImage(path, image, sizes)
 
 
 def _incomplete(path: str, where: str) -> IncompleteStoreError:
-    sizes = _shards(where)
+    image = open_image(where)
+    sizes = shard_sizes(where, image) if image else {}
     lacks = [shard for shard, size in sizes.items() if not size]
     return IncompleteStoreError(
         f"{path} is incomplete: {len(sizes) - len(lacks)} of {len(sizes) or 'an unknown number of'} shards are in "
         f"{where}{f'; {lacks[0]} is absent or empty' if lacks else ''}. Call save_zarr again, or remove that folder."
     )
-
-
-def _shards(where: str) -> dict[str, int]:
-    """Return the size of each shard that the image should have, 0 if it is absent; empty where that cannot be told."""
-    try:
-        image = zarr.open_array(os.path.join(where, LEVEL, NAME), mode="r")
-    except (OSError, ValueError, KeyError):
-        return {}
-    grid = np.ndindex(*(-(-n // s) for n, s in zip(image.shape, image.shards or image.chunks, strict=True)))
-    return {shard: _size(where, shard) for shard in map(image.metadata.encode_chunk_key, grid)}
-
-
-def _size(where: str, shard: str) -> int:
-    try:
-        return os.stat(os.path.join(where, LEVEL, NAME, shard)).st_size
-    except OSError:
-        return 0
-
-
-class StoredImage(BackendArray):
-    """The values of a store; a shard that is gone, changed or damaged is an error, never the fill value."""
-
-    def __init__(self, path: str, sizes: dict[str, int]) -> None:
-        self.path, self.sizes = os.path.abspath(path), sizes
-        self.image = zarr.open_array(os.path.join(self.path, LEVEL, NAME), mode="r")
-        self.shape, self.dtype = self.image.shape, np.dtype(self.image.dtype)
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        vectorized = isinstance(key, indexing.VectorizedIndexer)
-        read = partial(self._read, self.image.vindex.__getitem__ if vectorized else self._outer)
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.VECTORIZED, read)
-
-    def _outer(self, key: tuple[Any, ...]) -> Any:
-        """Select without single indices, which zarr 3.1.5 mixes up with lists of them."""
-        single = [isinstance(k, int | np.integer) for k in key]
-        chosen = tuple(slice(k, k + 1) if one else k for k, one in zip(key, single, strict=True))
-        return np.asarray(self.image.oindex[chosen])[tuple(0 if one else slice(None) for one in single)]
-
-    def _read(self, select: Callable[[Any], Any], key: tuple[Any, ...]) -> Any:
-        try:
-            values = select(key)
-        except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:  # as codecs like to raise
-            raise self._damaged(key, self._changed(key) or f"cannot be decoded: {str(error).rstrip('.')}") from error
-        if changed := self._changed(key):
-            raise self._damaged(key, changed)
-        return values
-
-    def _changed(self, key: tuple[Any, ...]) -> str:
-        """Say which shard of a selection is not as it was: what is gone after reading may not have been read."""
-        lengths = zip(self.shape, self.image.shards or self.image.chunks, key, strict=True)
-        along = [np.unique(np.arange(n)[k] // s).tolist() for n, s, k in lengths]
-        needed = map(self.image.metadata.encode_chunk_key, product(*along))
-        shard = next((s for s in needed if _size(self.path, s) != self.sizes[s]), None)
-        return f"the shard {shard} is gone or has changed since the store was opened" if shard else ""
-
-    def _damaged(self, key: tuple[Any, ...], what: str) -> StoreError:
-        chosen = [(n, np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
-        where = ", ".join(f"{np.min(c, initial=n)}:{np.max(c, initial=-1) + 1}" for n, c in chosen)
-        return StoreError(f"{NAME}[{where}] in {self.path}: {what}. Open the store again, or save it anew.")
 
 
 def _without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:
@@ -281,7 +227,7 @@ def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progres
         "uid": uuid.uuid4().hex,
         "complete": False,
     }
-    blosc = BloscCodec(cname="zstd", clevel=3, shuffle="shuffle", typesize=volume.dtype.itemsize)
+    blosc = BloscCodec(**BLOSC, typesize=volume.dtype.itemsize)
     root = zarr.create_group(partial, attributes={"lazyvol": about})
     image = root.create_group(LEVEL).create_array(
         NAME,
@@ -296,13 +242,56 @@ def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progres
         config={"write_empty_chunks": True},
     )
     xr.Dataset(coords=volume.coords).to_zarr(partial, group=LEVEL, mode="a", consolidated=False)
-    data = chunked(volume.rename(NAME), slabs).data.rechunk(tuple(slabs.values()))
     with _bar(progress):
-        da.store(data, image, lock=False)  # type: ignore[arg-type]  # a Zarr array takes slices
+        compute(*_slab_tasks(volume, image, partial))  # type: ignore[no-untyped-call]
     return image
 
 
-def _complete(partial: str) -> None:
+def _slab_tasks(volume: xr.DataArray, image: zarr.Array[Any], partial: str) -> list[Any]:
+    """Return a task for each shard, which takes the blocks that it is made of as they are."""
+    form = shard_form(image)
+    assert form is not None
+    data = (volume if volume.chunks else chunked(volume.rename(NAME), "auto")).data
+    borders = [
+        np.union1d(np.cumsum((0, *c)), np.arange(0, sum(c), n)) for c, n in zip(data.chunks, form.shard, strict=True)
+    ]
+    blocks = data.rechunk(tuple(tuple(np.diff(b).tolist()) for b in borders)).to_delayed()
+    members: dict[str, list[Block]] = defaultdict(list)
+    for number in np.ndindex(blocks.shape):
+        place = [int(b[n]) for b, n in zip(borders, number, strict=True)]
+        shard, within = zip(*map(divmod, place, form.shard), strict=True)
+        members[image.metadata.encode_chunk_key(shard)].append((within, blocks[number]))
+    paths = {shard: shard_path(os.path.abspath(partial), shard) for shard in members}
+    return [_slab_task(paths[shard], form, blocks) for shard, blocks in members.items()]
+
+
+def _slab_task(path: str, form: ShardForm, blocks: list[Block]) -> Any:
+    """Return the task that writes a shard, after others that share its compression: so few slabs are held at once."""
+    held, chunks = delayed(list, pure=False)(blocks), range(prod(form.counts))
+    each = -(-len(chunks) // _PARTS)
+    parts = [chunks[n : n + each] for n in range(0, len(chunks), each)]
+    encode = delayed(encode_chunks, pure=False)
+    return delayed(_write_slab, pure=False)(path, [encode(form, held, part) for part in parts])
+
+
+def _write_slab(path: str, parts: list[list[bytes]]) -> None:
+    """Write a shard, which appears whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    partial = f"{path}.partial"
+    with open(partial, "wb") as file:
+        write_shard(file, [chunk for part in parts for chunk in part])
+    os.replace(partial, path)
+    _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    """Let go of what the C library keeps of freed blocks: it grows with the number of slabs otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _mark_complete(partial: str) -> None:
     root = zarr.open_group(partial)
     about: Any = root.attrs["lazyvol"]
     root.attrs["lazyvol"] = {**about, "complete": True}

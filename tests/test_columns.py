@@ -417,7 +417,7 @@ def test_elements_with_vr_under_an_implicit_syntax_are_not_taken_for_others(tmp_
     header = plain(True)
     first = header[min(header)]
     beyond = struct.unpack("<I", first[4:8])[0] + 8 - sum(map(len, header.values())) - 12
-    other = b"".join(plain(False, Rows=b"\2\0").values()) + element(0x7FE00010, b"OW", bytes(16), explicit=False)
+    other = b"".join(plain(False, Rows=b"\2\0", SOPClassUID=None).values()) + element(0x7FE00010, b"OW", bytes(16), explicit=False)
     pixels = bytes(beyond) + other
     paths = written([file_of(header, syntax=IMPLICIT, explicit=True, pixels=pixels)], tmp_path)
     assert walked(paths) == {}

@@ -22,7 +22,7 @@ import xarray as xr
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec, ZstdCodec
 
 import lazyvol as lv
 from lazyvol import chunks as cuts
@@ -77,7 +77,8 @@ def store(tmp_path):
 @pytest.fixture
 def thin_slabs(monkeypatch):
     """Two slices of the volume are a slab, so that it takes three."""
-    monkeypatch.setattr(cuts, "CHUNK_BYTES", 2 * 7 * 8 * 2)
+    for what in ("CHUNK_BYTES", "SHARD_BYTES"):
+        monkeypatch.setattr(cuts, what, 2 * 7 * 8 * 2)
 
 
 def as_saved(volume):
@@ -92,13 +93,17 @@ def as_saved(volume):
     shape=st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 9)),
     dtype=st.sampled_from(sorted(STORED)),
     chunks=st.one_of(st.none(), st.just("auto"), st.integers(1, 4)),
+    block=st.integers(1, 4000),
     slab=st.integers(1, 4000),
+    side=st.sampled_from([1, 2, 3, 64]),
     kind=st.sampled_from(["even", "tilted", "uneven"]),
     gap=st.floats(1, 9),
 )
-def test_a_volume_comes_back_identical(shape, dtype, chunks, slab, kind, gap):
+def test_a_volume_comes_back_identical(shape, dtype, chunks, block, slab, side, kind, gap):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuts, "CHUNK_BYTES", slab)
+        patch.setattr(cuts, "CHUNK_BYTES", block)
+        patch.setattr(cuts, "SHARD_BYTES", slab)
+        patch.setattr(cuts, "STORED", dict.fromkeys("zyx", side))
         options = {"directions": LEAN} if kind == "tilted" else {}
         gaps = tuple(3 + (k % 2) * gap for k in range(shape[0] - 1)) if kind == "uneven" else ()
         write(f"{folder}/dicom", shape, dtype, gaps, **options)
@@ -278,9 +283,9 @@ def test_a_slab_is_one_file(volume, store):
 def test_slabs_shards_and_chunks_of_a_ct():
     slabs, shards, chunks = cuts.store_chunks("zyx", (600, 512, 512), "int16")
     assert (tuple(slabs.values()), tuple(shards.values()), tuple(chunks.values())) == (
-        (16, 512, 512),
-        (16, 512, 512),
-        (16, 128, 128),
+        (64, 512, 512),
+        (64, 512, 512),
+        (64, 64, 64),
     )
 
 
@@ -292,7 +297,7 @@ def test_no_two_slabs_share_a_shard_and_shards_are_whole_chunks(shape, dtype):
     slabs, shards, chunks = (np.array(list(c.values())) for c in cuts.store_chunks("zyx", shape, dtype))
     assert (shards % chunks == 0).all()
     assert ((slabs == shards) | (slabs == shape)).all()
-    assert (chunks <= (64, 128, 128)).all()
+    assert (chunks <= (64, 64, 64)).all()
     assert (slabs[1:] == shape[1:]).all()
 
 
@@ -578,7 +583,7 @@ import lazyvol as lv
 import lazyvol.chunks, lazyvol.store
 
 folder, kills = sys.argv[1], int(sys.argv[2])
-lazyvol.chunks.CHUNK_BYTES = 2 * 128 * 128 * 2
+lazyvol.chunks.CHUNK_BYTES = lazyvol.chunks.SHARD_BYTES = 2 * 128 * 128 * 2
 volume = lv.open_volume(folder + "/dicom")
 
 
@@ -745,10 +750,54 @@ def test_a_damaged_store_says_so_from_another_process(volume, store):
         again.compute()
 
 
-def test_a_store_without_checksums_of_its_chunks_opens(volume, store, monkeypatch):
-    monkeypatch.setattr("lazyvol.store.Crc32cCodec", BloscCodec)
+def rewrite(store, **options):
+    """Write the image of a store again, with other codecs."""
+    image = zarr.open_array(store / "scale0" / "image", mode="r")
+    values, asked = image[...], {"compressors": None, "chunks": image.chunks, "shards": image.shards} | options
+    kept = {"fill_value": image.fill_value, "dimension_names": image.metadata.dimension_names}
+    zarr.create_array(
+        store / "scale0" / "image",
+        shape=values.shape,
+        dtype=values.dtype,
+        attributes=dict(image.attrs),
+        overwrite=True,
+        config={"write_empty_chunks": True},
+        **kept,
+        **asked,
+    )[...] = values
+
+
+OTHER_CODECS = {
+    "no checksums": {"compressors": BloscCodec()},
+    "other compressor": {"compressors": ZstdCodec()},
+    "no compressor": {},
+    "not sharded": {"compressors": BloscCodec(), "shards": None},
+    "index first": {
+        "shards": None,
+        "chunks": (2, 7, 8),
+        "serializer": ShardingCodec(chunk_shape=(2, 7, 8), index_location="start"),
+    },
+    "index without checksum": {
+        "shards": None,
+        "chunks": (2, 7, 8),
+        "serializer": ShardingCodec(chunk_shape=(2, 7, 8), index_codecs=[BytesCodec()]),
+    },
+    "big endian": {
+        "shards": None,
+        "chunks": (2, 7, 8),
+        "serializer": ShardingCodec(chunk_shape=(2, 7, 8), codecs=[BytesCodec(endian="big"), BloscCodec()]),
+    },
+}
+
+
+@pytest.mark.usefixtures("thin_slabs")
+@pytest.mark.parametrize("options", OTHER_CODECS.values(), ids=OTHER_CODECS)
+def test_a_store_that_lies_otherwise_in_its_files_opens(volume, store, options):
     lv.save_zarr(volume, store)
-    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+    rewrite(store, **options)
+    again = lv.open_zarr(store, chunks=None)
+    np.testing.assert_array_equal(again, volume)
+    np.testing.assert_array_equal(again[[5, 0], 2], volume[[5, 0], 2])
 
 
 @pytest.mark.usefixtures("thin_slabs")

@@ -1,0 +1,202 @@
+"""One shard of a store: its file written from blocks, and the voxels of a selection read from it.
+
+The layout is that of Zarr v3, codec ``sharding_indexed``: compressed chunks one after the other, each with its
+CRC-32C, and at the end a table of where each begins and how long it is, with a CRC-32C as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import FileIO
+from itertools import product
+from math import prod
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+from numcodecs import blosc
+
+__all__ = ["BLOSC", "Block", "Piece", "ShardForm", "cut_selection", "encode_chunks", "read_pieces", "write_shard"]
+
+BLOSC: Mapping[str, Any] = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 2**18}
+"""How chunks are compressed; docs/decisions/0007 has what was measured."""
+
+Place = tuple[int, ...]
+Along = slice | npt.NDArray[np.intp]
+Selection = tuple[Along, ...]
+Block = tuple[Place, npt.NDArray[Any]]
+"""Voxels, and the place of the first of them in the shard."""
+
+_CHECKSUM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ShardForm:
+    """How the voxels of a shard lie in its file."""
+
+    shard: tuple[int, ...]
+    """Voxels of a shard along each dimension; a multiple of those of a chunk."""
+
+    chunk: tuple[int, ...]
+    """Voxels of a chunk along each dimension."""
+
+    dtype: str
+    """Type of the voxels as they are stored, e.g. ``<i2``."""
+
+    fill_value: float
+    """Value of voxels that lie outside of the volume."""
+
+    checksums: bool = True
+    """Whether each chunk ends with its CRC-32C."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of chunks along each dimension."""
+        return tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a selection takes from one chunk."""
+
+    number: int
+    """Number of the chunk in its shard."""
+
+    inside: Selection
+    """Which voxels of the chunk."""
+
+    outside: Selection
+    """Where they go in the selection."""
+
+
+def encode_chunks(form: ShardForm, blocks: Sequence[Block], numbers: Iterable[int]) -> list[bytes]:
+    """Return chunks of a shard as its file holds them, from the blocks that make up the shard."""
+    whole = np.max([np.add(place, block.shape) for place, block in blocks], axis=0)
+    codec = blosc.Blosc(BLOSC["cname"], BLOSC["clevel"], blosc.SHUFFLE, BLOSC["blocksize"])
+    chunk = np.empty(form.chunk, form.dtype)
+    encoded = []
+    for number in numbers:
+        place = tuple(int(n) * c for n, c in zip(np.unravel_index(number, form.counts), form.chunk, strict=True))
+        if (np.add(place, form.chunk) > whole).any():
+            chunk[...] = form.fill_value
+        _gather(blocks, place, chunk)
+        content = codec.encode(chunk)
+        encoded.append(content + _checksum(content))
+    return encoded
+
+
+def write_shard(file: BinaryIO, chunks: Sequence[bytes]) -> None:
+    """Write the file of a shard from all its chunks, in their order."""
+    lengths = np.array([len(chunk) for chunk in chunks], "<u8")
+    index = np.stack([np.cumsum(lengths, dtype="<u8") - lengths, lengths], axis=1).tobytes()
+    file.writelines(chunks)
+    file.write(index)
+    file.write(_checksum(index))
+
+
+def _gather(blocks: Iterable[Block], place: Place, chunk: npt.NDArray[Any]) -> None:
+    """Copy what blocks hold of the chunk at a place."""
+    for start, block in blocks:
+        low = [max(s, p) for s, p in zip(start, place, strict=True)]
+        high = [min(s + n, p + m) for s, n, p, m in zip(start, block.shape, place, chunk.shape, strict=True)]
+        if all(a < b for a, b in zip(low, high, strict=True)):
+            chunk[_between(low, high, place)] = block[_between(low, high, start)]
+
+
+def _between(low: Sequence[int], high: Sequence[int], origin: Place) -> tuple[slice, ...]:
+    return tuple(slice(a - o, b - o) for a, b, o in zip(low, high, origin, strict=True))
+
+
+def cut_selection(form: ShardForm, wanted: Sequence[npt.NDArray[np.intp]]) -> dict[Place, list[Piece]]:
+    """Return which pieces of which shards a selection needs, by the number of the shard along each dimension.
+
+    Parameters
+    ----------
+    form
+        The shards.
+    wanted
+        Indices along each dimension, in any order.
+    """
+    pieces: dict[Place, list[Piece]] = defaultdict(list)
+    for parts in product(*(list(_cut_axis(w, c)) for w, c in zip(wanted, form.chunk, strict=True))):
+        numbers, inside, outside = zip(*parts, strict=True)
+        shard = tuple(n // c for n, c in zip(numbers, form.counts, strict=True))
+        number = np.ravel_multi_index([n % c for n, c in zip(numbers, form.counts, strict=True)], form.counts)
+        pieces[shard].append(Piece(int(number), _orthogonal(inside), _orthogonal(outside)))
+    return pieces
+
+
+def _cut_axis(wanted: npt.NDArray[np.intp], length: int) -> Iterator[tuple[int, Along, Along]]:
+    """Yield each chunk along one dimension with the indices in it, and where they stand in the selection."""
+    numbers = wanted // length
+    for number in np.unique(numbers):
+        outside = np.flatnonzero(numbers == number)
+        yield int(number), _as_slice(wanted[outside] - number * length), _as_slice(outside)
+
+
+def _as_slice(indices: npt.NDArray[np.intp]) -> Along:
+    """Return ascending indices of one step as a slice, which copies faster; others as they are."""
+    first, last, n = int(indices[0]), int(indices[-1]), len(indices)
+    step = (last - first) // max(n - 1, 1)
+    if n == 1 or (step > 0 and bool((np.diff(indices) == step).all())):
+        return slice(first, last + 1, max(step, 1))
+    return indices
+
+
+def _orthogonal(selection: Sequence[Along]) -> Selection:
+    if all(isinstance(s, slice) for s in selection):
+        return tuple(selection)
+    return np.ix_(*(np.arange(s.start, s.stop, s.step) if isinstance(s, slice) else s for s in selection))
+
+
+def read_pieces(path: str, size: int, form: ShardForm, pieces: Iterable[Piece], out: npt.NDArray[Any]) -> None:
+    """Read pieces of the shard in a file of so many bytes into ``out``.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is damaged; says how.
+    """
+    with open(path, "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size != size:
+            raise ValueError("the length of the file has changed")
+        index = _read_index(file, size, prod(form.counts))
+        chunk = np.empty(form.chunk, form.dtype)
+        for piece in pieces:
+            offset, length = (int(n) for n in index[piece.number])
+            if offset + length > size:  # what was never written has 2**64 - 1 here
+                raise ValueError(f"chunk {piece.number} of the shard was never written")
+            file.seek(offset)
+            encoded = file.read(length - _CHECKSUM * form.checksums)
+            if form.checksums and file.read(_CHECKSUM) != _checksum(encoded):
+                raise ValueError(f"chunk {piece.number} of the shard does not match its checksum")
+            _decode(encoded, piece.number, chunk)
+            out[piece.outside] = chunk[piece.inside]
+
+
+def _read_index(file: FileIO, size: int, chunks: int) -> npt.NDArray[np.uint64]:
+    """Return where each chunk begins and how long it is; shape (chunks, 2)."""
+    length = 16 * chunks
+    file.seek(max(size - length - _CHECKSUM, 0))
+    found = file.read(length + _CHECKSUM)
+    if found[length:] != _checksum(found[:length]):
+        raise ValueError("the index of the shard does not match its checksum")
+    return np.frombuffer(found[:length], "<u8").reshape(chunks, 2)
+
+
+def _decode(encoded: bytes, number: int, chunk: npt.NDArray[Any]) -> None:
+    """Decompress a chunk whose own header is right on its length, since the decoder follows it blindly."""
+    said = [int.from_bytes(encoded[at : at + 4], "little") for at in (4, 12)]  # bytes before and after compression
+    if said != [chunk.nbytes, len(encoded)]:
+        raise ValueError(f"chunk {number} of the shard is not as long as it says")
+    blosc.decompress(encoded, chunk)
+
+
+def _checksum(content: bytes) -> bytes:
+    return int(google_crc32c.value(content)).to_bytes(_CHECKSUM, "little")
