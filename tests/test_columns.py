@@ -414,10 +414,11 @@ def test_sequences_are_stepped_over(each, tmp_path):
 
 
 def test_elements_with_vr_under_an_implicit_syntax_are_not_taken_for_others(tmp_path):
-    header = plain(True)
-    first = header[min(header)]
-    beyond = struct.unpack("<I", first[4:8])[0] + 8 - sum(map(len, header.values())) - 12
-    other = b"".join(plain(False, Rows=b"\2\0", SOPClassUID=None).values()) + element(0x7FE00010, b"OW", bytes(16), explicit=False)
+    group_length = element(0x00080000, b"UL", bytes(4), explicit=True)
+    header = plain(True) | {0x00080000: group_length}
+    taken_for_length = struct.unpack("<I", group_length[4:8])[0]
+    beyond = 8 + taken_for_length - sum(map(len, header.values())) - 12
+    other = b"".join(plain(False, Rows=b"\2\0").values()) + element(0x7FE00010, b"OW", bytes(16), explicit=False)
     pixels = bytes(beyond) + other
     paths = written([file_of(header, syntax=IMPLICIT, explicit=True, pixels=pixels)], tmp_path)
     assert walked(paths) == {}
