@@ -52,9 +52,12 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    session.install("-e", ".")
-    session.run("python", "tests/bench/compare.py", *session.posargs)
-    session.run("python", "tests/bench/decoding.py")
+    """``nox -s bench -- --rows index --only limit,lazyvol``; ``-- scale`` and ``-- decoding`` run the other scripts."""
+    session.install("-e", ".", *_group("bench"))
+    script, *options = session.posargs or ["run"]
+    if script not in ("run", "scale", "decoding"):
+        script, options = "run", session.posargs
+    session.run("python", f"tests/bench/{script}.py", *options)
 
 
 @nox.session
