@@ -7,7 +7,7 @@ plain values below, or in which such a value is odd, is understood by itself.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from itertools import repeat
 from typing import Any
@@ -89,8 +89,9 @@ def _text(raw: bytes) -> str:
     return raw.decode("latin-1").strip(" \0")
 
 
-def instances_alike(headers: Headers, blocks: Blocks) -> Iterator[tuple[int, Instance]]:
-    """Yield the Instances of headers by row; those of which none can be made are left out."""
+def instances_alike(headers: Headers, blocks: Blocks) -> dict[int, Instance]:
+    """Return the Instances of headers by row; those of which none can be made are left out."""
+    found: dict[int, Instance] = {}
     plain = _PLAIN | (_OF_UPTAKE if _said(headers, _MODALITY) == b"PT" else frozenset())
     columns = (*headers.values.items(), *((0, column) for column in headers.nested.values()))
     others = [column.each for tag, column in columns if column.same is None and tag not in plain]
@@ -100,7 +101,7 @@ def instances_alike(headers: Headers, blocks: Blocks) -> Iterator[tuple[int, Ins
     for rows in by_others.values():
         made = _made(headers, blocks, rows)
         if made[0] is not None and made[0].pixels.is_plain and None not in made:
-            yield from zip(rows, made, strict=True)
+            found.update(zip(rows, made, strict=True))  # type: ignore[arg-type]  # none of them is None
             continue
         for row, known in zip(rows, made, strict=True):
             try:
@@ -109,9 +110,10 @@ def instances_alike(headers: Headers, blocks: Blocks) -> Iterator[tuple[int, Ins
                     with open(instance.path, "rb", buffering=0) as file:
                         extended = headers.values.get(EXTENDED_OFFSETS, Column(b"")).of(row)
                         instance = with_fragments(instance, reader_at(file), extended)
-                yield row, instance
+                found[row] = instance
             except Exception:  # the road of single files says what is wrong
                 continue
+    return found
 
 
 def _said(headers: Headers, tag: int) -> bytes:

@@ -33,7 +33,7 @@ class Blocks:
     Files that cannot be read have a row of length 0; nothing is raised.
     """
 
-    MOST = 512
+    MOST = 1024
     """How many files there can be."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """What a scan keeps of each file: plain values, no dataset and no open file.
 
-The records of which there are thousands, `Frame` and `Instance`, are tuples: these are made soonest.
+The records of which there are thousands, `Frame`, `Instance` and `Slice`, are tuples: these are made soonest.
 
 Index order is (slice, row, column). Lengths are in mm. Positions are DICOM patient
 coordinates (LPS: x grows to the left, y to the back, z to the head).
@@ -348,8 +348,7 @@ class Instance(NamedTuple):
         return tuple(f.index for f in self.frames if f.length is not None and f.length < whole)
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(NamedTuple):
     """A frame of a file as a slice of a stack."""
 
     instance: Instance

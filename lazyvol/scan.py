@@ -100,28 +100,28 @@ def scan_headers(source: Source, *, recursive: bool = True, progress: bool = Fal
         raise NoImagesError(f"{_name_of(source)} holds no file. Give a folder of DICOM files, or a list of them.")
     with warnings.catch_warnings(), _bar(len(entries), progress) as bar:
         warnings.simplefilter("ignore")  # pydicom warns of what is found out and named here
-        for found in _read(entries):
-            bar.update()
-            if isinstance(found, Instance):
-                instances.append(found)
-            else:
-                skipped.append(found)
+        for batch in _read(entries):
+            bar.update(len(batch))
+            instances += (found for found in batch if isinstance(found, Instance))
+            skipped += (found for found in batch if isinstance(found, Skipped))
     return Scan(tuple(_with_digests(instances)), tuple(skipped))
 
 
-def _read(entries: Iterable[tuple[str, bytes | None]]) -> Iterator[Instance | Skipped]:
+def _read(entries: Iterable[tuple[str, bytes | None]]) -> Iterator[list[Instance | Skipped]]:
     """Read headers: of files on disk many at a time, of others one by one."""
     for on_disk, some in itertools.groupby(entries, key=lambda e: e[1] is None and not _is_url(e[0])):
         if not (on_disk and hasattr(os, "readv")):
             with ThreadPoolExecutor(READERS) as pool:
-                yield from pool.map(_read_alone, some)
+                yield from ([found] for found in pool.map(_read_alone, some))
             continue
         blocks = Blocks()
         while batch := list(itertools.islice(some, Blocks.MOST)):
             blocks.fill([path for path, _ in batch] if len(batch) >= FEW else [])
+            found: dict[int, Instance] = {}
             with _no_collection():
-                found = dict(pair for headers in walk_together(blocks) for pair in instances_alike(headers, blocks))
-            yield from (found.get(row) or _read_alone(entry) for row, entry in enumerate(batch))
+                for headers in walk_together(blocks):
+                    found |= instances_alike(headers, blocks)
+            yield [found.get(row) or _read_alone(entry) for row, entry in enumerate(batch)]
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def _no_collection() -> Iterator[None]:
 def _bar(count: int, progress: bool) -> Any:
     """Return a progress bar; one that shows nothing costs next to nothing."""
     if not progress:
-        return nullcontext(SimpleNamespace(update=lambda: None))
+        return nullcontext(SimpleNamespace(update=lambda _: None))
     from tqdm import tqdm
 
     return tqdm(total=count, desc="headers", unit="file", delay=1.0, leave=False)

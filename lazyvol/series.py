@@ -133,7 +133,8 @@ def _malformed_findings(members: list[Instance]) -> list[Finding]:
 def _truncated_findings(members: list[Instance]) -> list[Finding]:
     formats = {id(i.pixels): i.pixels for i in members}
     whole = {n: pixels.frame_bytes if pixels.is_plain else 1 for n, pixels in formats.items()}
-    short = [i for i in members if any(f.length is not None and f.length < whole[id(i.pixels)] for f in i.frames)]
+    frames = ((i, f.length) for i in members for f in i.frames if f.length is not None)
+    short = list({id(i): i for i, length in frames if length < whole[id(i.pixels)]}.values())
     if not short:
         return []
     first = short[0]
@@ -175,12 +176,16 @@ def _split(members: list[Instance], rules: Rules) -> list[list[Slice]]:
     """Split what can never share a grid; the frames of all files are images alike."""
     images = sorted((Slice(i, f) for i in members for f in i.frames), key=_grid_key)
     stacks: list[list[Slice]] = []
+    homes: dict[tuple[object, ...], list[Slice]] = {}
     for part in images:
-        home = next((s for s in stacks if _shares_grid(s[0], part, rules)), None)
+        look = _look(part)
+        home = homes.get(look)
         if home is None:
-            stacks.append([part])
-        else:
-            home.append(part)
+            home = next((s for s in stacks if _shares_grid(s[0], part, rules)), None)
+            if home is None:
+                stacks.append(home := [])
+            homes[look] = home
+        home.append(part)
     return stacks
 
 
@@ -191,8 +196,6 @@ def _grid_key(part: Slice) -> tuple[object, ...]:
 
 def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
     a, b = one.instance, other.instance
-    if a.pixels is b.pixels and _look(one) == _look(other):
-        return True
     for of in (_kind, has_position, _refused, _colour_type):
         if of(one) != of(other):
             return False
@@ -205,10 +208,11 @@ def _shares_grid(one: Slice, other: Slice, rules: Rules) -> bool:
 
 
 def _look(part: Slice) -> tuple[object, ...]:
-    """Return all that is compared of images with one pixel format; most images of a series are alike in it."""
+    """Return all that images are compared in; most of a series are alike in it, and need no comparison."""
     i, f = part.instance, part.frame
     place = f.position is None, f.orientation, f.pixel_spacing
-    return (*place, f.values, f.lookup, i.image_type, i.sop_class_uid, i.refusal, i.tile, i.palette, i.segments)
+    shared = id(i.pixels), id(f.lookup), id(i.palette), id(i.segments)
+    return (*place, *shared, f.values, i.image_type, i.sop_class_uid, i.refusal, i.tile)
 
 
 def _refused(part: Slice) -> str:

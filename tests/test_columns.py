@@ -33,7 +33,7 @@ def walked(paths, few=1):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "FEW", few)
         parts = columns.walk_together(some)
-        return {some.paths[row]: found for part in parts for row, found in alike.instances_alike(part, some)}
+        return {some.paths[row]: found for part in parts for row, found in alike.instances_alike(part, some).items()}
 
 
 def elements_walked(path):
