@@ -28,7 +28,7 @@ Indices = npt.NDArray[np.signedinteger[Any]]
 Pixels = npt.NDArray[Any]
 
 _PART_BYTES = 8 * 2**20
-"""Stored numbers that one thread reads before it takes the next part, as many as a dask chunk has."""
+"""Stored numbers that one thread reads before it takes the next part."""
 
 
 class VolumeArray(BackendArray):

@@ -18,7 +18,7 @@ __all__ = ["Chunks", "chunked", "preferred_chunks", "store_chunks"]
 Chunks = Literal["auto"] | int | Mapping[Any, int] | None
 Lengths = dict[Hashable, int]
 
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 16 * 2**20
 """A dask chunk of a volume holds whole frames of about so many bytes."""
 SHARD_BYTES = 32 * 2**20
 """A shard of a store holds whole frames of at most so many bytes, or one frame."""
@@ -27,7 +27,7 @@ STORED = {"z": 64, "y": 64, "x": 64, "sample": 4}
 
 
 def preferred_chunks(dims: Iterable[Hashable], shape: Iterable[int], dtype: npt.DTypeLike) -> Lengths:
-    """Return the chunk length of each dimension: whole frames, some 8 MiB of them along z, 1 before z."""
+    """Return the chunk length of each dimension: whole frames, some 16 MiB of them along z, 1 before z."""
     return _whole_frames(dict(zip(dims, shape, strict=True)), dtype, CHUNK_BYTES)
 
 

@@ -106,7 +106,7 @@ def open_volume(
         NaN where stored numbers are PixelPaddingValue, or up to PixelPaddingRangeLimit (C.7.5.1.1.2);
         the values are float32 then. Colours have no padding.
     chunks
-        dask chunks: ``"auto"`` for whole frames of some 8 MiB, a number or a mapping by dimension,
+        dask chunks: ``"auto"`` for whole frames of some 16 MiB, a number or a mapping by dimension,
         or None for xarray's own lazy arrays without dask.
     dtype
         Type of the values instead of the smallest that holds all, e.g. ``"float32"``.

@@ -58,10 +58,10 @@ def test_a_block_holds_one_place_of_each_axis_before_z(volume):
 
 @many
 @given(volumes())
-def test_a_block_has_at_most_8_mib_or_one_frame(volume):
+def test_a_block_has_at_most_16_mib_or_one_frame(volume):
     sizes, dtype = volume
     lengths = preferred_chunks(sizes, sizes.values(), dtype)
-    assert lengths["z"] == 1 or size_of(lengths, dtype) <= 8 * MIB
+    assert lengths["z"] == 1 or size_of(lengths, dtype) <= 16 * MIB
 
 
 @many
@@ -69,11 +69,11 @@ def test_a_block_has_at_most_8_mib_or_one_frame(volume):
 def test_a_block_has_as_many_frames_as_fit(volume):
     sizes, dtype = volume
     lengths = preferred_chunks(sizes, sizes.values(), dtype)
-    assert lengths["z"] == sizes["z"] or size_of(lengths, dtype) + frame_of(sizes, dtype) > 8 * MIB
+    assert lengths["z"] == sizes["z"] or size_of(lengths, dtype) + frame_of(sizes, dtype) > 16 * MIB
 
 
-def test_a_block_of_a_usual_ct_has_16_slices():
-    assert preferred_chunks("zyx", (600, 512, 512), "int16") == {"z": 16, "y": 512, "x": 512}
+def test_a_block_of_a_usual_ct_has_32_slices():
+    assert preferred_chunks("zyx", (600, 512, 512), "int16") == {"z": 32, "y": 512, "x": 512}
 
 
 def test_dimensions_keep_their_order():
@@ -169,7 +169,7 @@ def test_a_slab_has_at_most_32_mib_or_one_frame(volume):
 @given(volumes())
 def test_a_shard_has_at_most_64_mib(volume):
     sizes, dtype = volume
-    assume(frame_of(sizes, dtype) <= 8 * MIB)
+    assume(frame_of(sizes, dtype) <= 16 * MIB)
     _, shards, _ = store_chunks(sizes, sizes.values(), dtype)
     assert size_of(shards, dtype) <= 64 * MIB
 

@@ -443,9 +443,9 @@ def test_chunks_are_those_asked_for(tmp_path, chunks, expected):
     assert lv.open_volume(tmp_path, chunks=chunks).chunks == expected
 
 
-def test_preferred_chunks_are_whole_frames_of_8_mib(tmp_path):
+def test_preferred_chunks_are_whole_frames_of_16_mib(tmp_path):
     write(tmp_path, np.broadcast_to(np.int16(5), (5, 2048, 1024)))
-    assert lv.open_volume(tmp_path).chunks == ((2, 2, 1), (2048,), (1024,))
+    assert lv.open_volume(tmp_path).chunks == ((4, 1), (2048,), (1024,))
 
 
 def test_preferred_chunks_stand_in_the_encoding(tmp_path):
