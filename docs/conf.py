@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(np|npt|numpy|xr|xarray|pd|pandas|pydicom|matplotlib|os|collections|typing|pathlib)\..*"),
     (r"py:.*", r"(Any|ArrayLike|Axes|AxesImage|BackendEntrypoint|Dataset|FileNotFoundError|Literal)"),
     # Aliases and fields that a signature shows by name; the text below it says what they are.
-    (r"py:.*", r"(Overrides|Path|Planes|Positions|Value|Window|(lazyvol\.records\.)?LookupTable|Uptake)"),
+    (r"py:.*", r"(Overrides|Path|Planes|Positions|Value|Window|(lazyvol\.records\.)?LookupTable|Uptake|Vector)"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
