@@ -34,14 +34,14 @@ class Blocks:
     """
 
     MOST = 1024
-    """How many files there can be."""
+    """How many files there are at most."""
 
-    def __init__(self) -> None:
-        size = self.MOST * WIDTH + _SPARE
+    def __init__(self, most: int = MOST) -> None:
+        size = most * WIDTH + _SPARE
         self.data = np.zeros(size, np.uint8)
         self.words = np.ndarray(size - 7, "<u8", self.data.data, strides=(1,))
         """The eight bytes that begin at each byte, as one number."""
-        self._rows = [memoryview(self.data.data)[n * WIDTH : (n + 1) * WIDTH] for n in range(self.MOST)]
+        self._rows = [memoryview(self.data.data)[n * WIDTH : (n + 1) * WIDTH] for n in range(most)]
         self.paths: Sequence[str] = ()
         self.sizes: list[int] = []
         self.modified: list[int] = []

@@ -114,8 +114,9 @@ def _read(entries: Iterable[tuple[str, bytes | None]]) -> Iterator[list[Instance
             with ThreadPoolExecutor(READERS) as pool:
                 yield from ([found] for found in pool.map(_read_alone, some))
             continue
-        blocks = Blocks()
+        blocks = None
         while batch := list(itertools.islice(some, Blocks.MOST)):
+            blocks = blocks or Blocks(len(batch))
             blocks.fill([path for path, _ in batch] if len(batch) >= FEW else [])
             found: dict[int, Instance] = {}
             with _no_collection():
