@@ -38,7 +38,9 @@ VERSION = 1
 _NAMES = {"z": "position along slices", "y": "position along rows", "x": "position along columns"}
 
 
-def geometry_coordinates(geometry: Geometry, slice_positions: Sequence[float] = ()) -> dict[str, xr.Variable]:
+def geometry_coordinates(
+    geometry: Geometry, slice_positions: Sequence[float] = (), *, labels: Mapping[str, Array] | None = None
+) -> dict[str, xr.Variable]:
     """Return the coordinates that carry a geometry.
 
     Parameters
@@ -47,6 +49,8 @@ def geometry_coordinates(geometry: Geometry, slice_positions: Sequence[float] = 
         Where the voxels lie.
     slice_positions
         True position of each slice along z from the first, mm; empty to take the grid's.
+    labels
+        Labels by axis where the geometry alone does not give them, because directions or units are unknown.
 
     Returns
     -------
@@ -54,7 +58,9 @@ def geometry_coordinates(geometry: Geometry, slice_positions: Sequence[float] = 
         ``z``, ``y``, ``x`` where they are known, and the scalar ``geometry``.
     """
     found = {COORDINATE: _scalar(geometry)}
-    if geometry.is_known:
+    if labels is not None:
+        labels = dict(labels)
+    elif geometry.is_known:
         labels = dict(zip(AXES, geometry.coordinates(), strict=True))
         if slice_positions:
             labels["z"] = _on_grid(labels["z"], labels["z"][0] + np.asarray(slice_positions))
@@ -63,7 +69,8 @@ def geometry_coordinates(geometry: Geometry, slice_positions: Sequence[float] = 
         labels = {axis: np.arange(n) * getattr(geometry.spacing, axis) for axis, n in lengths.items()}
     for axis, values in labels.items():
         if np.isfinite(values).all():
-            attrs = {"units": "mm", "long_name": _NAMES[axis], "axis": axis.upper()}
+            units = {} if axis in geometry.without_units else {"units": "mm"}
+            attrs = {**units, "long_name": _NAMES[axis], "axis": axis.upper()}
             found[axis] = xr.Variable((axis,), values, attrs)
     return found
 
@@ -77,10 +84,11 @@ def _scalar(geometry: Geometry) -> xr.Variable:
     attrs = {
         "directions": [float(v) for row in geometry.directions for v in row],
         "spacing": [float(v) for v in geometry.spacing],
-        "convention": geometry.convention if geometry.is_known else "unknown",
+        "convention": geometry.convention if np.isfinite(geometry.directions).all() else "unknown",
         "frame_of_reference": geometry.frame_of_reference,
         "version": VERSION,
     }
+    attrs |= {"without_units": geometry.without_units} if geometry.without_units else {}
     return xr.Variable((), _checksum(attrs), attrs)
 
 
@@ -88,7 +96,8 @@ def _checksum(attrs: Mapping[str, Any]) -> np.int64:
     """Return a number that differs between geometries, so that arithmetic between them drops the coordinate."""
     numbers = np.asarray(attrs["directions"], dtype=float).tolist()  # null, which stores have for NaN, is NaN
     directions = [round(v, 6) + 0.0 for v in numbers]
-    text = json.dumps([directions, str(attrs.get("convention", "")), str(attrs.get("frame_of_reference", ""))])
+    words = [str(attrs.get(k, "")) for k in ("convention", "frame_of_reference", "without_units")]
+    text = json.dumps([directions, *(words if words[-1] else words[:-1])])
     return np.int64(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True))
 
 
@@ -152,20 +161,23 @@ def geometry_of(volume: xr.DataArray) -> Geometry:
     attrs = volume.coords[COORDINATE].attrs
     directions, spacings = (np.asarray(attrs[k], dtype=float) for k in ("directions", "spacing"))  # null is NaN
     directions = directions.reshape(3, 3)
+    without_units = str(attrs.get("without_units", ""))
     axes = [_axis(volume, axis, float(spacing)) for axis, spacing in zip(AXES, spacings, strict=True)]
+    in_mm = [axis not in without_units for axis in AXES]
     labelled = np.array([[np.isfinite(a.start)] for a in axes])
-    known = bool(np.isfinite(directions).all() and labelled.all())
+    known = bool(np.isfinite(directions).all() and labelled.all() and all(in_mm))
     starts = np.array([a.start for a in axes])
     origin = starts @ directions
     turned = np.where(labelled, directions * np.array([[a.sign] for a in axes]) + 0.0, np.nan)
     return Geometry(
         shape=tuple(a.length for a in axes),  # type: ignore[arg-type]  # three axes
-        spacing=ZYX(*(a.spacing for a in axes)),
+        spacing=ZYX(*(a.spacing if mm else np.nan for a, mm in zip(axes, in_mm, strict=True))),
         origin=tuple(map(float, origin)) if known else UNKNOWN,  # type: ignore[arg-type]
         directions=tuple(tuple(map(float, row)) for row in turned),  # type: ignore[arg-type]
-        slice_positions=axes[0].positions,
+        slice_positions=axes[0].positions if in_mm[0] else (),
         frame_of_reference=str(attrs.get("frame_of_reference", "")),
         convention=str(attrs["convention"]),
+        without_units=without_units,
     )
 
 

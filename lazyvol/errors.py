@@ -124,6 +124,7 @@ CODES: Final = MappingProxyType(
         "order-from-frame-number": "warning",
         "order-from-instance-number": "warning",
         "order-from-names": "warning",
+        "orientation-unknown": "warning",
         "pixel-spacing-unknown": "warning",
         "pixels-truncated": "error",
         "several-per-position": "error",
@@ -133,6 +134,7 @@ CODES: Final = MappingProxyType(
         "spacing-unknown": "warning",
         "tilted": "info",
         "uneven-spacing": "warning",
+        "units-unknown": "warning",
     }
 )
 """Each code of a finding with its severity; docs/findings.md explains them."""

@@ -85,6 +85,9 @@ class Geometry:
     convention: str = "LPS"
     """What the patient axes mean."""
 
+    without_units: str = field(default="", repr=False)
+    """Axes along which the unit of the labels is not known, such as ``zyx``; their spacing in mm is NaN."""
+
     @property
     def is_known(self) -> bool:
         """Whether origin and directions are known."""
@@ -257,11 +260,13 @@ class Geometry:
             )
 
     def _require_known(self, what: str) -> None:
+        lacks = f"so there is no {what.split(' ', 1)[-1]}"
+        if self.without_units:
+            raise GeometryError(f"{self.without_units} have no unit, {lacks} in mm. Give the axes of the store a unit.")
         if not self.is_known:
             raise GeometryError(
-                f"where the volume lies in the patient is not known, so there is no {what.split(' ', 1)[-1]}: "
-                "its headers have no ImagePositionPatient and ImageOrientationPatient, or it was combined "
-                "with a volume of another geometry."
+                f"where the volume lies in the patient is not known, {lacks}: its headers have no ImagePositionPatient "
+                "and ImageOrientationPatient, the axes of its store no orientation, or it was combined with another."
             )
 
 

@@ -88,7 +88,7 @@ def draw_cut(cut: Cut, geometry: Geometry, ax: Any, shades: Greys | Colours) -> 
     _turn(ax, geometry, cut.values, extent)
     ax.set_xlabel(_axis_label(cut.values, geometry, across))
     ax.set_ylabel(_axis_label(cut.values, geometry, down))
-    ax.set_title(_title(cut))
+    ax.set_title(_title(cut, "" if cut.axis in geometry.without_units else " mm"))
     return image
 
 
@@ -224,9 +224,11 @@ def _opposite(letters: str) -> str:
 def _axis_label(cut: xr.DataArray, geometry: Geometry, axis: str) -> str:
     if axis not in cut.coords:
         return f"{axis} [index]"
+    if axis in geometry.without_units:
+        return f"{axis} [no unit]"
     towards = _towards(cut, geometry, axis)
     if not towards:
-        return f"{axis} [mm from the first voxel]"
+        return f"{axis} [mm]" if "z" in cut.coords else f"{axis} [mm from the first voxel]"
     lean = min(geometry.shear, 180 - geometry.shear)  # a flipped axis turns the normal round
     sheared = f", {lean:.1f}\N{DEGREE SIGN} off the normal" if axis == "z" and lean > 0.01 else ""
     return f"{axis} [mm], towards {towards}{sheared}"
@@ -238,10 +240,10 @@ def _sign(cut: xr.DataArray, axis: str) -> int:
     return -1 if labels.size > 1 and labels[-1] < labels[0] else 1
 
 
-def _title(cut: Cut) -> str:
+def _title(cut: Cut, units: str) -> str:
     if cut.axis not in cut.values.coords:
         return f"{cut.axis} index {cut.index}" if cut.whole else f"across {cut.axis}"
-    return f"{cut.axis} = {round(float(cut.values.coords[cut.axis]), 6) + 0.0:g} mm"
+    return f"{cut.axis} = {round(float(cut.values.coords[cut.axis]), 6) + 0.0:g}{units}"
 
 
 def edges(labels: Array, spacing: float) -> tuple[float, float]:
