@@ -70,6 +70,7 @@ def foreign_volume(group: zarr.Group, level: int = 0) -> xr.DataArray:
         raise StoreError(
             f"{where} is no OME-Zarr image: its attributes have no multiscales. Give the group of an image."
         )
+    metadata = _with_numbers(group, metadata, where)
     found = read_level(metadata, level, where)
     array = _array(group, found, where)
     header = _nifti(group, metadata, where)
@@ -109,8 +110,7 @@ class ForeignImage(BackendArray):
         self.dtype = _rescaled_dtype(np.dtype(array.dtype).newbyteorder("="), self.slope, self.intercept)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        read = self._points if isinstance(key, indexing.VectorizedIndexer) else self._block
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.VECTORIZED, read)
+        return self._points(key.tuple) if isinstance(key, indexing.VectorizedIndexer) else self._block(key.tuple)
 
     def _block(self, key: tuple[Any, ...]) -> Any:
         """Select along each dimension by itself; an index alone takes its dimension away."""
@@ -175,6 +175,23 @@ def _rescaled_dtype(dtype: np.dtype[Any], slope: float, intercept: float) -> np.
 def _name(of: Any) -> str:
     """Return where a group or array is, for messages."""
     return str(of.store_path).removeprefix("file://")
+
+
+def _with_numbers(group: zarr.Group, of: Any, where: str) -> Any:
+    """Return metadata whose transformations hold their numbers, which some tools write as arrays of their own."""
+    if isinstance(of, list):
+        return [_with_numbers(group, v, where) for v in of]
+    if not isinstance(of, Mapping):
+        return of
+    kind, path = of.get("type"), of.get("path")
+    if kind not in ("scale", "translation", "rotation", "affine") or kind in of or not isinstance(path, str):
+        return {k: _with_numbers(group, v, where) for k, v in of.items()}
+    kept = group.get(path)
+    if not isinstance(kept, zarr.Array) or kept.size > 100:
+        raise StoreError(
+            f"a {kind} of {where} has its numbers in {path!r}, which is no such array. Copy the store again."
+        )
+    return {**of, kind: np.asarray(kept[...]).tolist()}
 
 
 def _array(group: zarr.Group, level: Level, where: str) -> zarr.Array[Any]:

@@ -266,7 +266,7 @@ class Geometry:
         if not self.is_known:
             raise GeometryError(
                 f"where the volume lies in the patient is not known, {lacks}: its headers have no ImagePositionPatient "
-                "and ImageOrientationPatient, the axes of its store no orientation, or it was combined with another."
+                "and ImageOrientationPatient, or its store's axes no orientation. Work with labels, or give them one."
             )
 
 
