@@ -115,15 +115,22 @@ class ForeignImage(BackendArray):
     def _block(self, key: tuple[Any, ...]) -> Any:
         """Select along each dimension by itself; an index alone takes its dimension away."""
         wanted = [np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
-        values = np.empty([w.size for w in wanted], self.dtype)
-        if values.size:
-            stored = {a: _ascending(w) for a, w in zip(self.axes, wanted, strict=True) if a is not None}
-            read = self._read(self.array.oindex.__getitem__, tuple(stored[a][0] for a in range(self.array.ndim)))
-            for a, (_, places) in stored.items():
-                read = read if places is None else np.take(read, places, axis=a)
-            read = read.transpose(list(stored))
-            values[...] = self._rescaled(np.expand_dims(read, [n for n, a in enumerate(self.axes) if a is None]))
+        shape = tuple(w.size for w in wanted)
+        values = self._read_block(wanted) if all(shape) else np.empty(shape, self.dtype)
+        if values.shape != shape:  # the one slice of an image of two axes, several times
+            values = np.broadcast_to(values, shape).copy()
         return values[tuple(0 if isinstance(k, int | np.integer) else slice(None) for k in key)]
+
+    def _read_block(self, wanted: Sequence[npt.NDArray[np.intp]]) -> npt.NDArray[Any]:
+        """Read what is wanted along each dimension, in its order; length 1 along one that the array does not have."""
+        stored = {a: _ascending(w) for a, w in zip(self.axes, wanted, strict=True) if a is not None}
+        key = tuple(stored[a][0] for a in range(self.array.ndim))
+        plain = all(isinstance(k, slice) for k in key)
+        read = self._read(self.array.__getitem__ if plain else self.array.oindex.__getitem__, key)
+        for a, (_, places) in stored.items():
+            read = read if places is None else np.take(read, places, axis=a)
+        read = read.transpose(list(stored))
+        return self._rescaled(np.expand_dims(read, [n for n, a in enumerate(self.axes) if a is None]))
 
     def _points(self, key: tuple[Any, ...]) -> Any:
         """Select single voxels: the indices of all dimensions go together."""
@@ -147,7 +154,8 @@ class ForeignImage(BackendArray):
             return stored.astype(self.dtype, copy=False)
         if self.dtype.kind == "i":
             return (stored.astype("int64") * int(self.slope) + int(self.intercept)).astype(self.dtype)
-        return (stored.astype("float64") * self.slope + self.intercept).astype(self.dtype)
+        exact = np.result_type(stored.dtype, "float64")
+        return (stored.astype(exact) * self.slope + self.intercept).astype(self.dtype)
 
 
 def _ascending(wanted: npt.NDArray[np.intp]) -> tuple[Any, npt.NDArray[np.intp] | None]:
@@ -160,7 +168,7 @@ def _ascending(wanted: npt.NDArray[np.intp]) -> tuple[Any, npt.NDArray[np.intp] 
 
 def _rescaled_dtype(dtype: np.dtype[Any], slope: float, intercept: float) -> np.dtype[Any]:
     """Return the smallest type that holds every value: of integers if slope and intercept are, else floating point."""
-    if (slope, intercept) == (1, 0):
+    if (slope, intercept) == (1, 0) or dtype.kind == "c":
         return dtype
     if dtype.kind in "iu" and float(slope).is_integer() and float(intercept).is_integer():
         ends = [int(n) * int(slope) + int(intercept) for n in (np.iinfo(dtype).min, np.iinfo(dtype).max)]

@@ -712,6 +712,14 @@ def test_single_voxels_of_one_slice_are_those_of_the_values():
     np.testing.assert_array_equal(volume.isel(y=points, x=points, z=0).values, values_of("yx")[[5, 0], [5, 0]])
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", ">i4", "uint64", "float16", ">f8", "complex64"])
+def test_values_are_as_stored_in_the_byte_order_of_the_machine(dtype):
+    volume = foreign_volume(made(dtype=dtype, form=2))
+    assert volume.dtype == np.dtype(dtype).newbyteorder("=")
+    assert volume.dtype == volume.values.dtype
+    np.testing.assert_array_equal(volume.values, values_of("zyx", dtype=dtype))
+
+
 def test_a_volume_pickles_with_its_values(tmp_path):
     group = stored(metadata_of(), values_of("zyx"), store=tmp_path / "a.zarr")
     copy = pickle.loads(pickle.dumps(chunked(foreign_volume(group), "auto")))
