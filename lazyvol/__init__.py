@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from lazyvol.geometry import Geometry
     from lazyvol.grid import Tolerances
     from lazyvol.join import join_series
+    from lazyvol.opened import open_zarr
     from lazyvol.records import Frame, Instance
     from lazyvol.resample import rectify
     from lazyvol.scan import read_header, scan_headers
     from lazyvol.series import Series, group_series
     from lazyvol.stacks import Stack
-    from lazyvol.store import open_zarr, save_zarr
+    from lazyvol.store import save_zarr
     from lazyvol.suv import to_suv
     from lazyvol.view import field_of_view, plot_slices
     from lazyvol.volume import open_stacks, open_volume
@@ -70,7 +71,7 @@ _HOME = {
     "join_series": "join",
     "open_stacks": "volume",
     "open_volume": "volume",
-    "open_zarr": "store",
+    "open_zarr": "opened",
     "plot_slices": "view",
     "read_header": "scan",
     "rectify": "resample",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -13,7 +13,7 @@ from dask.base import tokenize
 
 from lazyvol.errors import OptionError
 
-__all__ = ["Chunks", "chunked", "preferred_chunks", "store_chunks"]
+__all__ = ["Chunks", "Cut", "chunked", "lower_cut", "preferred_chunks", "store_chunks"]
 
 Chunks = Literal["auto"] | int | Mapping[Any, int] | None
 Lengths = dict[Hashable, int]
@@ -22,7 +22,7 @@ CHUNK_BYTES = 16 * 2**20
 """A dask chunk of a volume holds whole frames of about so many bytes."""
 SHARD_BYTES = 32 * 2**20
 """A shard of a store holds whole frames of at most so many bytes, or one frame."""
-STORED = {"z": 64, "y": 64, "x": 64, "sample": 4}
+STORED = {"z": 64, "y": 64, "x": 64}
 """Longest side of a chunk inside a shard, 1 for other dimensions; docs/decisions/0007 has what was measured."""
 
 
@@ -75,22 +75,71 @@ def _require_chunks(chunks: Any, dims: Iterable[Hashable]) -> None:
         )
 
 
-def store_chunks(
-    dims: Iterable[Hashable], shape: Iterable[int], dtype: npt.DTypeLike
-) -> tuple[Lengths, Lengths, Lengths]:
-    """Return how a store cuts a volume: slabs written at a time, and the shards and chunks that hold them.
+class Cut(NamedTuple):
+    """How a store cuts an image, by dimension."""
 
-    A slab is one shard, so that no two tasks write the same one. Shards are multiples of chunks, so
-    they may reach beyond the volume.
+    slabs: Lengths
+    """What one task writes: a shard, as far as it lies in the image."""
+
+    shards: Lengths
+    """What one file holds; a multiple of chunks, so it may reach beyond the image."""
+
+    chunks: Lengths
+    """What is compressed by itself."""
+
+
+def store_chunks(
+    dims: Iterable[Hashable],
+    shape: Iterable[int],
+    dtype: npt.DTypeLike,
+    *,
+    chunks: Mapping[Any, int] | None = None,
+    shards: Mapping[Any, int] | None = None,
+) -> Cut:
+    """Return how a store cuts an image, so that no two tasks write one file.
+
+    Slabs that are not the whole image hold 64 slices or a multiple, or a power of two, so that levels of lower
+    resolution can halve them.
+
+    Parameters
+    ----------
+    dims, shape, dtype
+        Of the image.
+    chunks, shards
+        Lengths asked for, by dimension, instead of those that lazyvol takes.
     """
     sizes = dict(zip(dims, shape, strict=True))
-    slabs = _whole_frames(sizes, dtype, SHARD_BYTES)
-    chunks = {d: _evenly(n, STORED.get(str(d), 1)) for d, n in slabs.items()}
-    if "z" in sizes and slabs["z"] < sizes["z"]:
-        chunks["z"] = min(slabs["z"], STORED["z"])
-        slabs["z"] -= slabs["z"] % chunks["z"]
-    shards = {d: -(-slabs[d] // chunks[d]) * chunks[d] for d in sizes}
-    return slabs, shards, chunks
+    asked, held = ({d: min(n, sizes[d]) for d, n in (given or {}).items()} for given in (chunks, shards))
+    slabs = _whole_frames(sizes, dtype, SHARD_BYTES) | held
+    cut = {d: _evenly(n, STORED.get(str(d), 1)) for d, n in slabs.items()} | asked
+    if "z" in sizes and slabs["z"] < sizes["z"] and "z" not in held:
+        most = asked.get("z", STORED["z"])
+        if slabs["z"] < most and "z" not in asked:
+            slabs["z"] = 1 << slabs["z"].bit_length() - 1
+        cut["z"] = min(slabs["z"], most) if "z" not in asked else most
+        slabs["z"] = max(slabs["z"] - slabs["z"] % cut["z"], cut["z"])
+    whole = {d: -(-slabs[d] // cut[d]) * cut[d] for d in sizes}
+    return Cut({d: min(whole[d], n) for d, n in sizes.items()}, whole, cut)
+
+
+def lower_cut(cut: Cut, sizes: Mapping[Any, int], factors: Mapping[Any, int]) -> Cut:
+    """Return how the next level is cut: shards stay as long where the image is longer, and so hold whole halved ones.
+
+    Parameters
+    ----------
+    cut
+        That of the level above.
+    sizes
+        Voxels of the next level.
+    factors
+        What was halved.
+    """
+    chunks, shards = {}, {}
+    for dim, size in sizes.items():
+        split = cut.shards[dim] < size * factors.get(dim, 1)
+        chunks[dim] = min(cut.chunks[dim], size) if split else _evenly(size, cut.chunks[dim])
+        shards[dim] = -(-min(cut.shards[dim], size) // chunks[dim]) * chunks[dim]
+    return Cut({d: min(shards[d], n) for d, n in sizes.items()}, shards, chunks)
 
 
 def _evenly(length: int, most: int) -> int:

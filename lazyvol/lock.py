@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import threading
 import time
@@ -23,7 +22,7 @@ _HEARTBEAT = 10.0
 
 @contextmanager
 def locked(partial: str) -> Iterator[None]:
-    """Hold ``partial`` as its only writer, empty; what a dead writer left in it is removed."""
+    """Hold ``partial`` as its only writer, with what a dead one left in it."""
     try:
         os.makedirs(partial, exist_ok=True)
     except OSError as error:
@@ -32,9 +31,6 @@ def locked(partial: str) -> Iterator[None]:
         ) from error
     lock = os.path.join(partial, LOCK)
     _take(lock, partial)
-    for entry in os.scandir(partial):
-        if entry.name != LOCK:
-            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
     stop = threading.Event()
     beat = threading.Thread(target=_show_life, args=(lock, stop), daemon=True)
     beat.start()

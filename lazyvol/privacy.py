@@ -11,9 +11,13 @@ import os
 import secrets
 from typing import Literal
 
+import numpy as np
+import xarray as xr
+
+from lazyvol.convention import geometry_of, with_frame_of_reference
 from lazyvol.errors import StoreError
 
-__all__ = ["Identifiers", "pseudonym", "read_key"]
+__all__ = ["Identifiers", "pseudonym", "read_key", "without_identifiers"]
 
 Identifiers = Literal["none", "uids"]
 
@@ -74,3 +78,18 @@ def pseudonym(uid: str, key: bytes) -> str:
         return ""
     digest = hmac.new(key, uid.encode(), hashlib.sha256).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
+def without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:
+    """Return the volume as it may be written: no paths, and UIDs only under other names unless asked for."""
+    geometry = geometry_of(volume)
+    kept = volume.drop_vars("source", errors="ignore")
+    if identifiers == "uids":
+        return kept
+    key = read_key()
+    kept = with_frame_of_reference(kept, pseudonym(geometry.frame_of_reference, key))
+    if "sop_instance_uid" in kept.coords:
+        uids = kept.coords["sop_instance_uid"]
+        names = np.array([pseudonym(u, key) for u in uids.values.ravel()], dtype=np.dtypes.StringDType())
+        kept = kept.assign_coords(sop_instance_uid=uids.copy(data=names.reshape(uids.shape)))
+    return kept

@@ -6,26 +6,39 @@ CRC-32C, and at the end a table of where each begins and how long it is, with a 
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from itertools import product
 from math import prod
-from typing import Any, BinaryIO
+from typing import Any
 
 import google_crc32c
+import numcodecs
 import numpy as np
 import numpy.typing as npt
 from numcodecs import blosc
 
-__all__ = ["BLOSC", "Block", "Piece", "ShardForm", "cut_selection", "encode_chunks", "read_pieces", "write_shard"]
+__all__ = [
+    "BLOSC",
+    "Block",
+    "Piece",
+    "ShardForm",
+    "check_shard",
+    "checksum_of",
+    "cut_selection",
+    "encode_chunks",
+    "read_pieces",
+    "read_whole",
+    "shard_parts",
+]
 
 BLOSC: Mapping[str, Any] = {"cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 2**18}
 """How chunks are compressed; docs/decisions/0007 has what was measured."""
 
 Place = tuple[int, ...]
+ReadAt = Callable[[int, int], bytes]
+"""Returns so many bytes of a file from one on; from the end on where the first number is negative."""
 Along = slice | npt.NDArray[np.intp]
 Selection = tuple[Along, ...]
 Block = tuple[Place, npt.NDArray[Any]]
@@ -53,6 +66,9 @@ class ShardForm:
     checksums: bool = True
     """Whether each chunk ends with its CRC-32C."""
 
+    codec: tuple[tuple[str, Any], ...] = tuple({"id": "blosc", **BLOSC, "shuffle": blosc.SHUFFLE}.items())
+    """What numcodecs calls the compression: names and values; empty for none."""
+
     @property
     def counts(self) -> tuple[int, ...]:
         """Number of chunks along each dimension."""
@@ -76,7 +92,7 @@ class Piece:
 def encode_chunks(form: ShardForm, blocks: Sequence[Block], numbers: Iterable[int]) -> list[bytes]:
     """Return chunks of a shard as its file holds them, from the blocks that make up the shard."""
     whole = np.max([np.add(place, block.shape) for place, block in blocks], axis=0)
-    codec = blosc.Blosc(BLOSC["cname"], BLOSC["clevel"], blosc.SHUFFLE, BLOSC["blocksize"])
+    codec = numcodecs.get_codec(dict(form.codec)) if form.codec else None
     chunk = np.empty(form.chunk, form.dtype)
     encoded = []
     for number in numbers:
@@ -84,18 +100,24 @@ def encode_chunks(form: ShardForm, blocks: Sequence[Block], numbers: Iterable[in
         if (np.add(place, form.chunk) > whole).any():
             chunk[...] = form.fill_value
         _gather(blocks, place, chunk)
-        content = codec.encode(chunk)
+        content = bytes(codec.encode(chunk)) if codec else chunk.tobytes()
         encoded.append(content + _checksum(content))
     return encoded
 
 
-def write_shard(file: BinaryIO, chunks: Sequence[bytes]) -> None:
-    """Write the file of a shard from all its chunks, in their order."""
+def shard_parts(chunks: Sequence[bytes]) -> list[bytes]:
+    """Return the parts of the file of a shard that has these chunks, in their order."""
     lengths = np.array([len(chunk) for chunk in chunks], "<u8")
     index = np.stack([np.cumsum(lengths, dtype="<u8") - lengths, lengths], axis=1).tobytes()
-    file.writelines(chunks)
-    file.write(index)
-    file.write(_checksum(index))
+    return [*chunks, index, _checksum(index)]
+
+
+def checksum_of(parts: Iterable[bytes]) -> int:
+    """Return the CRC-32C of all parts, one after the other."""
+    value = 0
+    for part in parts:
+        value = google_crc32c.extend(value, part)
+    return int(value)
 
 
 def _gather(blocks: Iterable[Block], place: Place, chunk: npt.NDArray[Any]) -> None:
@@ -153,8 +175,31 @@ def _orthogonal(selection: Sequence[Along]) -> Selection:
     return np.ix_(*(np.arange(s.start, s.stop, s.step) if isinstance(s, slice) else s for s in selection))
 
 
-def read_pieces(path: str, size: int, form: ShardForm, pieces: Iterable[Piece], out: npt.NDArray[Any]) -> None:
-    """Read pieces of the shard in a file of so many bytes into ``out``.
+def read_whole(read_at: ReadAt, form: ShardForm, shape: Sequence[int]) -> npt.NDArray[Any]:
+    """Return the voxels of a shard that lie in the volume; raise as `read_pieces`."""
+    out = np.empty(shape, form.dtype)
+    pieces = cut_selection(form, [np.arange(n) for n in shape])
+    read_pieces(read_at, form, pieces[(0,) * len(shape)], out)
+    return out
+
+
+def check_shard(read_at: ReadAt, form: ShardForm) -> int:
+    """Return the CRC-32C of the file of a shard whose chunks match their own; raise as `read_pieces`."""
+    index = _read_index(read_at, prod(form.counts)).astype(object)
+    end = max((offset + length for offset, length in index.tolist()), default=0)
+    if end > _MOST_BYTES:
+        raise ValueError("a chunk of the shard was never written")
+    content = read_at(0, end + 16 * len(index) + _CHECKSUM)
+    if form.checksums:
+        for number, (offset, length) in enumerate(index.tolist()):
+            chunk = content[offset : offset + length]
+            if chunk[-_CHECKSUM:] != _checksum(chunk[:-_CHECKSUM]):
+                raise ValueError(f"chunk {number} of the shard does not match its checksum")
+    return checksum_of([content])
+
+
+def read_pieces(read_at: ReadAt, form: ShardForm, pieces: Iterable[Piece], out: npt.NDArray[Any]) -> None:
+    """Read pieces of a shard into ``out``.
 
     Raises
     ------
@@ -163,39 +208,48 @@ def read_pieces(path: str, size: int, form: ShardForm, pieces: Iterable[Piece], 
     ValueError
         If it is damaged; says how.
     """
-    with open(path, "rb", buffering=0) as file:
-        if os.fstat(file.fileno()).st_size != size:
-            raise ValueError("the length of the file has changed")
-        index = _read_index(file, size, prod(form.counts))
-        chunk = np.empty(form.chunk, form.dtype)
-        for piece in pieces:
-            offset, length = (int(n) for n in index[piece.number])
-            if offset + length > size:  # what was never written has 2**64 - 1 here
-                raise ValueError(f"chunk {piece.number} of the shard was never written")
-            file.seek(offset)
-            encoded = file.read(length - _CHECKSUM * form.checksums)
-            if form.checksums and file.read(_CHECKSUM) != _checksum(encoded):
+    index = _read_index(read_at, prod(form.counts))
+    chunk = np.empty(form.chunk, form.dtype)
+    for piece in pieces:
+        offset, length = (int(n) for n in index[piece.number])
+        if offset + length > _MOST_BYTES:  # what was never written has 2**64 - 1 here
+            raise ValueError(f"chunk {piece.number} of the shard was never written")
+        encoded = read_at(offset, length)
+        if len(encoded) < length:
+            raise ValueError(f"chunk {piece.number} of the shard is cut short")
+        if form.checksums:
+            encoded, found = encoded[:-_CHECKSUM], encoded[-_CHECKSUM:]
+            if found != _checksum(encoded):
                 raise ValueError(f"chunk {piece.number} of the shard does not match its checksum")
-            _decode(encoded, piece.number, chunk)
-            out[piece.outside] = chunk[piece.inside]
+        _decode(encoded, piece.number, form, chunk)
+        out[piece.outside] = chunk[piece.inside]
 
 
-def _read_index(file: FileIO, size: int, chunks: int) -> npt.NDArray[np.uint64]:
+_MOST_BYTES = 2**62
+
+
+def _read_index(read_at: ReadAt, chunks: int) -> npt.NDArray[np.uint64]:
     """Return where each chunk begins and how long it is; shape (chunks, 2)."""
     length = 16 * chunks
-    file.seek(max(size - length - _CHECKSUM, 0))
-    found = file.read(length + _CHECKSUM)
+    found = read_at(-length - _CHECKSUM, length + _CHECKSUM)
     if found[length:] != _checksum(found[:length]):
         raise ValueError("the index of the shard does not match its checksum")
     return np.frombuffer(found[:length], "<u8").reshape(chunks, 2)
 
 
-def _decode(encoded: bytes, number: int, chunk: npt.NDArray[Any]) -> None:
-    """Decompress a chunk whose own header is right on its length, since the decoder follows it blindly."""
-    said = [int.from_bytes(encoded[at : at + 4], "little") for at in (4, 12)]  # bytes before and after compression
-    if said != [chunk.nbytes, len(encoded)]:
-        raise ValueError(f"chunk {number} of the shard is not as long as it says")
-    blosc.decompress(encoded, chunk)
+def _decode(encoded: bytes, number: int, form: ShardForm, chunk: npt.NDArray[Any]) -> None:
+    """Decompress a chunk; one of Blosc whose own header is right on its length, since that is followed blindly."""
+    name = dict(form.codec).get("id")
+    if name == "blosc":
+        said = [int.from_bytes(encoded[at : at + 4], "little") for at in (4, 12)]  # bytes before and after compression
+        if said != [chunk.nbytes, len(encoded)]:
+            raise ValueError(f"chunk {number} of the shard is not as long as it says")
+        blosc.decompress(encoded, chunk)
+        return
+    content = numcodecs.get_codec(dict(form.codec)).decode(encoded) if name else encoded
+    if len(content) != chunk.nbytes:
+        raise ValueError(f"chunk {number} of the shard is not as long as it should be")
+    chunk[...] = np.frombuffer(content, form.dtype).reshape(chunk.shape)
 
 
 def _checksum(content: bytes) -> bytes:

@@ -1,89 +1,116 @@
-"""Volumes in chunked, sharded Zarr: written whole or visibly not, and opened again.
+"""Volumes in chunked, sharded OME-Zarr: written whole or visibly not, and opened again.
 
-``NAME/scale0`` is a plain xarray group (Zarr v3) that holds ``image`` and its
-coordinates; further levels will stand beside it. A store is written at ``NAME.partial``
-and appears as ``NAME`` by one rename when all of it is there.
+A local store is written at ``NAME.partial`` and appears as ``NAME`` by one rename when all of it is there; elsewhere
+the groups of the levels and what OME-Zarr tools read come last. What a writer that was stopped has left is used.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
 import shutil
-import sys
 import uuid
-from collections import defaultdict
-from contextlib import AbstractContextManager, nullcontext
-from math import prod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import xarray as xr
 import zarr
-from dask.base import compute
+from dask.base import compute as dask_compute
 from dask.delayed import delayed
-from xarray.core import indexing
-from zarr.codecs import BloscCodec, Crc32cCodec
 
-from lazyvol.chunks import Chunks, chunked, store_chunks
-from lazyvol.convention import attrs_with_nan, geometry_of, strict, with_frame_of_reference
-from lazyvol.errors import IncompleteStoreError, OptionError, SourceNotFoundError, StoreError
+from lazyvol.convention import strict
+from lazyvol.errors import OptionError, StoreError
 from lazyvol.failures import failures_noted, filled_finding
+from lazyvol.finishing import finish
 from lazyvol.lock import LOCK, locked
-from lazyvol.privacy import Identifiers, pseudonym, read_key
-from lazyvol.shards import BLOSC, Block, ShardForm, encode_chunks, write_shard
-from lazyvol.stored import LEVEL, NAME, StoredImage, open_image, shard_form, shard_path, shard_sizes
+from lazyvol.ome import VERSION
+from lazyvol.opened import root_of
+from lazyvol.place import LocalPlace, Place, StoreLike, place_of
+from lazyvol.plan import Codec, Lengths, Levels, Plan, plan_of
+from lazyvol.privacy import Identifiers, read_key, without_identifiers
+from lazyvol.shards import check_shard
+from lazyvol.stored import open_image
+from lazyvol.writing import shard_tasks
 
-__all__ = ["open_zarr", "save_zarr"]
-
-Path = str | os.PathLike[str]
-
-LAYOUT = 1
-"""Version of the layout, in the root's attributes."""
-_PARTS = 8
-"""Tasks that compress a slab."""
+__all__ = ["save_zarr"]
 
 
 def save_zarr(
     volume: xr.DataArray,
-    store: Path,
+    store: StoreLike,
     *,
-    overwrite: bool = False,
+    name: str | None = None,
+    group: str | None = None,
+    chunks: Lengths = None,
+    shards: Lengths = None,
+    levels: Levels = "auto",
+    codec: Codec = "auto",
     identifiers: Identifiers = "none",
-    progress: bool = False,
-) -> None:
-    """Write a volume to a chunked, sharded Zarr store, slab by slab in bounded memory.
+    overwrite: bool = False,
+    compute: bool = True,
+    progress: bool | None = None,
+) -> Any:
+    """Write a volume to a chunked, sharded OME-Zarr store with levels of lower resolution, in bounded memory.
 
-    Each task reads one slab of whole slices and writes one shard; under a ``dask.distributed``
-    client the tasks run there. Frames that were filled because they could not be read
-    (``on_error="fill"``) are named in a finding of the store.
+    Each task reads one slab of whole slices once, writes one shard, and hands its half on to the next level; under a
+    ``dask.distributed`` client the tasks run there. A writer that was stopped, however, is gone on with by the same
+    call: only what is missing is written. Saving a volume again that is there already does nothing. Frames that were
+    filled because they could not be read (``on_error="fill"``) are named in a finding of the store.
 
     Parameters
     ----------
     volume
         A volume with its geometry, from `open_volume` or made of one.
     store
-        Folder to write, e.g. ``chest.zarr``. It appears when it is complete; until then
-        ``chest.zarr.partial`` holds what there is.
-    overwrite
-        Replace a Zarr store that exists; anything else under that name stays and raises.
+        Folder to write, e.g. ``chest.zarr``; a URL that fsspec knows; or a store of zarr. A folder appears when it is
+        complete; until then ``chest.zarr.partial`` holds what there is.
+    name
+        What the arrays are called; ``image`` if None.
+    group
+        Write into a group of a store that is complete: ``"labels/organs"`` for a segmentation of its image.
+    chunks
+        Longest side of a chunk, or sides by dimension; 64 voxels if None.
+    shards
+        Sides of the files by dimension, multiples of the chunks; whole slices of at most 32 MiB if None.
+    levels
+        How many resolutions there are, full resolution included; ``"auto"`` for as many as it takes until no side is
+        longer than 128 voxels. Levels are means of 2 x 2 x 2 voxels, or fewer where spacing differs; those of bool
+        and of segmentations take one of them.
+    codec
+        `zarr.codecs.BloscCodec`, `ZstdCodec` or `GzipCodec`, or None for no compression; ``"auto"`` for Blosc with
+        Zstandard.
     identifiers
         ``"none"`` replaces UIDs by keyed one-way ones; ``"uids"`` keeps them. Paths of source files
         are never written.
+    overwrite
+        Replace a Zarr store that exists, or the rest of another one; anything else under that name stays and raises.
+    compute
+        If False, write nothing yet and return a `dask.delayed.Delayed` that saves when it is computed.
     progress
         Show a progress bar.
+
+    Returns
+    -------
+    None or dask.delayed.Delayed
+        See ``compute``.
 
     Raises
     ------
     StoreError
-        If the store exists, another process is writing it, or something of the volume or the key
+        If there is another store, another process is writing it, or something of the volume or the key
         cannot be written; says what.
+    OptionError
+        If an option cannot be.
     GeometryError
         If the array carries no geometry.
     PixelReadError, PixelRangeError
         If a frame cannot be read; the store does not appear.
+
+    Notes
+    -----
+    OME-Zarr (NGFF) 0.5 with anatomical orientation by RFC-4.
 
     Examples
     --------
@@ -94,214 +121,185 @@ def save_zarr(
     >>> bool((lazyvol.open_zarr(folder) == volume).all())
     True
     """
-    path = _local(store)
+    if not compute:
+        options: Any = {"name": name, "group": group, "chunks": chunks, "shards": shards, "levels": levels}
+        options |= {"codec": codec, "identifiers": identifiers, "overwrite": overwrite, "progress": progress}
+        return delayed(partial(save_zarr, volume, store, **options), pure=False)()
+    place = place_of(store, writable=True)
     if identifiers not in ("none", "uids") or overwrite not in (True, False):
         raise OptionError(
             f"identifiers={identifiers!r} can be 'none' or 'uids', overwrite={overwrite!r} True or False."
         )
-    kept = strict(_without_identifiers(volume, identifiers))
-    if os.path.lexists(path) and not overwrite:
-        raise StoreError(f"{path} exists. Give another name, or overwrite=True.")
-    if os.path.lexists(path) and not os.path.isfile(os.path.join(path, "zarr.json")):
-        raise StoreError(f"{path} exists and is no Zarr store, so it is not overwritten. Give another name.")
-    partial = f"{path}.partial"
-    with locked(partial):
-        with failures_noted() as failed:
-            image = _write(kept, partial, identifiers, progress)
-        if filled := filled_finding(volume, failed):
-            image.attrs["findings"] = [*volume.attrs.get("findings", []), filled.to_json()]
-        _mark_complete(partial)
-        _appear(partial, path)
-
-
-def open_zarr(store: Path, *, chunks: Chunks = "auto") -> xr.DataArray:
-    """Open a volume that `save_zarr` wrote, lazily.
-
-    Parameters
-    ----------
-    store
-        Folder of the store.
-    chunks
-        dask chunks: ``"auto"`` for one for each shard, a number or a mapping by dimension, or None
-        for xarray's own lazy arrays without dask.
-
-    Returns
-    -------
-    xarray.DataArray
-        The volume as it was saved.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If there is no such folder.
-    IncompleteStoreError
-        If its writing was not finished; says how far it got.
-    StoreError
-        If it is not a store of lazyvol, or is damaged; also when values are read.
-
-    Examples
-    --------
-    >>> import lazyvol
-    >>> lazyvol.open_zarr(getfixture("tmp_path"))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    lazyvol.errors.StoreError: ... is no Zarr store...
-    """
-    path = _local(store)
-    root, stored = _complete(path)
-    dataset = xr.open_zarr(path, group=LEVEL, consolidated=False, chunks=None)
-    image: Any = indexing.LazilyIndexedArray(stored)
-    cached: Any = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(image))  # type: ignore[no-untyped-call]
-    volume = dataset[root["name"]].copy(deep=False, data=cached)
-    volume.attrs = attrs_with_nan(volume.attrs)
-    for coordinate in volume.coords.values():
-        coordinate.load().attrs = attrs_with_nan(coordinate.attrs)
-    lengths = dict(zip(volume.dims, root["slabs"], strict=True)) if chunks == "auto" else chunks
-    return chunked(volume, lengths, token=root["uid"])
-
-
-def _local(store: Path) -> str:
-    path = os.fspath(store).rstrip("/")
-    if "://" in path:
-        raise StoreError(f"{path} is a URL; stores are written to and read from local folders. Copy it there.")
-    return path
-
-
-def _complete(path: str) -> tuple[dict[str, Any], StoredImage]:
-    """Return what the root says of a complete store, and its image; raise if it is no such store."""
-    if not os.path.isdir(path):
-        partial = f"{path}.partial"
-        if os.path.isdir(partial):
-            raise _incomplete(path, partial)
-        if os.path.lexists(path):
-            raise StoreError(f"{path} is a file, no Zarr store. open_volume opens DICOM.")
-        raise SourceNotFoundError(f"{path} does not exist. Give the folder of a Zarr store.")
-    try:
-        with open(os.path.join(path, "zarr.json"), encoding="utf-8") as file:
-            root = json.load(file)["attributes"]["lazyvol"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path} is no Zarr store that lazyvol wrote (its zarr.json has no 'lazyvol' attribute). xarray.open_zarr "
-            "opens other stores; open_volume opens DICOM."
-        ) from error
-    image = open_image(path)
-    sizes = shard_sizes(path, image) if image else {}
-    if image is None or not root.get("complete") or not sizes or not all(sizes.values()):
-        raise _incomplete(path, path)
-    return dict(root), StoredImage(path, image, sizes)
-
-
-def _incomplete(path: str, where: str) -> IncompleteStoreError:
-    image = open_image(where)
-    sizes = shard_sizes(where, image) if image else {}
-    lacks = [shard for shard, size in sizes.items() if not size]
-    return IncompleteStoreError(
-        f"{path} is incomplete: {len(sizes) - len(lacks)} of {len(sizes) or 'an unknown number of'} shards are in "
-        f"{where}{f'; {lacks[0]} is absent or empty' if lacks else ''}. Call save_zarr again, or remove that folder."
+    kept = strict(without_identifiers(volume, identifiers))
+    label = _is_label(kept)
+    if group is not None:
+        place = _group_place(place, group, kept)
+        label = label or group.startswith("labels/")
+    plan = plan_of(
+        kept,
+        name=name,
+        chunks=chunks,
+        shards=shards,
+        levels=levels,
+        codec=codec,
+        nearest=label,
+        identifiers=identifiers,
+        key=b"" if identifiers == "uids" else read_key(),
     )
+    if _is_there(place, plan, overwrite=overwrite):
+        return None
+    with _target(place) as target:
+        _fill(target, plan, volume, identifiers=identifiers, label=label, overwrite=overwrite, progress=bool(progress))
+    if group is not None and isinstance(place, LocalPlace):
+        _list_labels(place)
+    return None
 
 
-def _without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:
-    """Return the volume as it may be written: no paths, and UIDs only under other names unless asked for."""
-    geometry = geometry_of(volume)
-    kept = volume.drop_vars("source", errors="ignore")
-    if identifiers == "uids":
-        return kept
-    key = read_key()
-    kept = with_frame_of_reference(kept, pseudonym(geometry.frame_of_reference, key))
-    if "sop_instance_uid" in kept.coords:
-        uids = kept.coords["sop_instance_uid"]
-        names = np.array([pseudonym(u, key) for u in uids.values.ravel()], dtype=np.dtypes.StringDType())
-        kept = kept.assign_coords(sop_instance_uid=uids.copy(data=names.reshape(uids.shape)))
-    return kept
+def _is_label(volume: xr.DataArray) -> bool:
+    """Return whether the values of a volume are numbers of what is there, which have no mean."""
+    said = volume.dtype.kind in "biu" and ("segment" in volume.dims or "segment_numbers" in volume.attrs)
+    return said or volume.dtype.kind == "b"
 
 
-def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progress: bool) -> zarr.Array[Any]:
-    """Write the values, and all but the word that the store is complete."""
-    slabs, shards, chunks = store_chunks(volume.dims, volume.shape, volume.dtype)
-    about: dict[str, Any] = {
-        "layout": LAYOUT,
-        "name": NAME,
+def _group_place(place: Place, group: str, volume: xr.DataArray) -> LocalPlace:
+    """Return where a group of a local store lies; raise unless the store is complete and the volume fits there."""
+    parts = group.split("/")
+    if len(parts) != 2 or parts[0] != "labels" or not parts[1].isidentifier():
+        raise OptionError(f"group={group!r} must be 'labels/' and a word, such as 'labels/organs'.")
+    if volume.dtype.kind not in "iu":
+        raise OptionError(f"labels are whole numbers, not {volume.dtype}. Save volume.astype('uint8').")
+    if not isinstance(place, LocalPlace):
+        raise OptionError(f"{place.name} is no local folder; labels are written to local stores. Save them as a store.")
+    root_of(place, "")
+    return LocalPlace(os.path.join(place.path, group))
+
+
+def _list_labels(place: LocalPlace) -> None:
+    """Name a label image in its group, as OME-Zarr has it."""
+    folder = os.path.dirname(place.path)
+    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and os.path.exists(f"{e.path}/zarr.json"))
+    labels = zarr.open_group(folder, mode="a")
+    labels.update_attributes({"ome": {"version": VERSION, "labels": [n for n in names if "." not in n]}})
+
+
+def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
+    """Return whether the very store is there and complete; raise if something else is."""
+    if isinstance(place, LocalPlace):
+        if not os.path.lexists(place.path):
+            return False
+        if not os.path.isfile(os.path.join(place.path, "zarr.json")):
+            raise StoreError(f"{place.name} exists and is no Zarr store, so it is not overwritten. Give another name.")
+    about = _root_attrs(place)
+    if about is None or not about.get("complete"):
+        return False
+    same = about.get("fingerprint") == plan.fingerprint
+    if not same and not overwrite:
+        raise StoreError(
+            f"{place.name} exists and is of another volume, or was saved with other options. Give another name, or "
+            "overwrite=True."
+        )
+    return same
+
+
+def _root_attrs(place: Place) -> dict[str, Any] | None:
+    """Return what the root says of a store of lazyvol; None if there is none, an empty one for other stores."""
+    try:
+        root = zarr.open_group(place.store, mode="r")
+    except (OSError, ValueError, KeyError):
+        return None
+    about: Any = root.attrs.get("lazyvol", {})
+    return dict(about)
+
+
+@contextmanager
+def _target(place: Place) -> Iterator[Place]:
+    """Give the place to write to; a folder takes its name when all is done."""
+    if not isinstance(place, LocalPlace):
+        yield place
+        return
+    unfinished = f"{place.path}.partial"
+    with locked(unfinished):
+        yield LocalPlace(unfinished)
+        _appear(unfinished, place.path)
+
+
+def _fill(
+    place: Place,
+    plan: Plan,
+    volume: xr.DataArray,
+    *,
+    identifiers: str,
+    label: bool,
+    overwrite: bool,
+    progress: bool,
+) -> None:
+    """Write what a store lacks, and at last that it is complete."""
+    begun = _begin(place, plan, identifiers, overwrite=overwrite)
+    checksums: dict[str, dict[str, int]] = {}
+    tasks = []
+    for image, selection in plan.arrangement.images(plan.volume.sizes):
+        arrays = [
+            (begun and open_image(place, plan.path(image, n))) or plan.create_array(place, image, n)
+            for n in range(len(plan.cuts))
+        ]
+        levels = [plan.level(array, image, n) for n, array in enumerate(arrays)]
+        for level in levels:
+            checksums[level.path] = _whole_shards(place, level.path, level.keys.values(), level.form) if begun else {}
+        absent = {lv.path: set(lv.keys.values()) - set(checksums[lv.path]) for lv in levels}
+        data = plan.volume.isel(selection).data
+        tasks += shard_tasks(data, levels, place, absent, nearest=plan.nearest)
+    with failures_noted() as failed, _bar(progress):
+        written = dask_compute(*tasks)  # type: ignore[no-untyped-call]
+    for path, key, checksum in written:
+        checksums[path][key] = checksum
+    findings = [*volume.attrs.get("findings", [])]
+    if filled := filled_finding(volume, failed):
+        findings.append(filled.to_json())
+    finish(place, plan, checksums, findings if filled else None, label=label)
+
+
+def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> bool:
+    """Write what the root says until the store is complete; return whether this very store was begun before."""
+    about = _root_attrs(place)
+    if about is not None and about.get("fingerprint") == plan.fingerprint and not about.get("complete"):
+        return True
+    if about and not overwrite and not about.get("complete"):
+        raise StoreError(
+            f"{place.name} holds the beginning of another volume, or of one with other options. Save that one, "
+            "remove it, or give overwrite=True."
+        )
+    _clear(place)
+    said = plan.about() | {
         "identifiers": identifiers,
-        "slabs": list(slabs.values()),
         "uid": uuid.uuid4().hex,
+        "version": version("lazyvol"),
         "complete": False,
     }
-    blosc = BloscCodec(**BLOSC, typesize=volume.dtype.itemsize)
-    root = zarr.create_group(partial, attributes={"lazyvol": about})
-    image = root.create_group(LEVEL).create_array(
-        NAME,
-        shape=volume.shape,
-        dtype=volume.dtype,
-        chunks=tuple(chunks.values()),
-        shards=tuple(shards.values()),
-        compressors=[blosc, Crc32cCodec()],  # the checksum makes a flipped bit an error
-        fill_value=_fill_value(volume.dtype),
-        attributes=volume.attrs,
-        dimension_names=[str(d) for d in volume.dims],
-        config={"write_empty_chunks": True},
-    )
-    xr.Dataset(coords=volume.coords).to_zarr(partial, group=LEVEL, mode="a", consolidated=False)
-    with _bar(progress):
-        compute(*_slab_tasks(volume, image, partial))  # type: ignore[no-untyped-call]
-    return image
+    zarr.create_group(place.store, attributes={"lazyvol": said})
+    return False
 
 
-def _slab_tasks(volume: xr.DataArray, image: zarr.Array[Any], partial: str) -> list[Any]:
-    """Return a task for each shard, which takes the blocks that it is made of as they are."""
-    form = shard_form(image)
-    assert form is not None
-    data = (volume if volume.chunks else chunked(volume.rename(NAME), "auto")).data
-    borders = [
-        np.union1d(np.cumsum((0, *c)), np.arange(0, sum(c), n)) for c, n in zip(data.chunks, form.shard, strict=True)
-    ]
-    blocks = data.rechunk(tuple(tuple(np.diff(b).tolist()) for b in borders)).to_delayed()
-    members: dict[str, list[Block]] = defaultdict(list)
-    for number in np.ndindex(blocks.shape):
-        place = [int(b[n]) for b, n in zip(borders, number, strict=True)]
-        shard, within = zip(*map(divmod, place, form.shard), strict=True)
-        members[image.metadata.encode_chunk_key(shard)].append((within, blocks[number]))
-    paths = {shard: shard_path(os.path.abspath(partial), shard) for shard in members}
-    return [_slab_task(paths[shard], form, blocks) for shard, blocks in members.items()]
+def _clear(place: Place) -> None:
+    """Remove what is there, but for the lock."""
+    if not isinstance(place, LocalPlace):
+        zarr.create_group(place.store, overwrite=True)
+        return
+    for entry in os.scandir(place.path):
+        if entry.name != LOCK:
+            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
 
 
-def _slab_task(path: str, form: ShardForm, blocks: list[Block]) -> Any:
-    """Return the task that writes a shard, after others that share its compression: so few slabs are held at once."""
-    held, chunks = delayed(list, pure=False)(blocks), range(prod(form.counts))
-    each = -(-len(chunks) // _PARTS)
-    parts = [chunks[n : n + each] for n in range(0, len(chunks), each)]
-    encode = delayed(encode_chunks, pure=False)
-    return delayed(_write_slab, pure=False)(path, [encode(form, held, part) for part in parts])
-
-
-def _write_slab(path: str, parts: list[list[bytes]]) -> None:
-    """Write a shard, which appears whole or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    partial = f"{path}.partial"
-    with open(partial, "wb") as file:
-        write_shard(file, [chunk for part in parts for chunk in part])
-    os.replace(partial, path)
-    _give_memory_back()
-
-
-def _give_memory_back() -> None:
-    """Let go of what the C library keeps of freed blocks: it grows with the number of slabs otherwise."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
-
-
-def _mark_complete(partial: str) -> None:
-    root = zarr.open_group(partial)
-    about: Any = root.attrs["lazyvol"]
-    root.attrs["lazyvol"] = {**about, "complete": True}
-
-
-def _fill_value(dtype: np.dtype[Any]) -> npt.ArrayLike:
-    """Return what plain xarray reads where a shard is absent; a whole store holds all of them."""
-    if dtype.kind not in "iu":
-        return False if dtype.kind == "b" else float("nan")
-    return int(np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max)
+def _whole_shards(place: Place, path: str, keys: Any, form: Any) -> dict[str, int]:
+    """Return the CRC-32C of the shards that are there and whole."""
+    found = {}
+    for key, size in place.sizes(path, keys).items():
+        if size:
+            try:
+                with place.reader(f"{path}/{key}") as read_at:
+                    found[key] = check_shard(read_at, form)
+            except (OSError, ValueError):  # it is written again
+                continue
+    return found
 
 
 def _bar(progress: bool) -> AbstractContextManager[Any]:
@@ -313,11 +311,11 @@ def _bar(progress: bool) -> AbstractContextManager[Any]:
     return bar
 
 
-def _appear(partial: str, path: str) -> None:
+def _appear(unfinished: str, path: str) -> None:
     """Give the finished store its name, in one step."""
     old = f"{path}.old-{uuid.uuid4().hex}"
     if os.path.lexists(path):
         os.rename(path, old)
-    os.rename(partial, path)  # with its lock, so that no other writer takes it for abandoned
+    os.rename(unfinished, path)  # with its lock, so that no other writer takes it for abandoned
     os.remove(os.path.join(path, LOCK))
     shutil.rmtree(old, ignore_errors=True)

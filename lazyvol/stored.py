@@ -4,64 +4,105 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from numcodecs.blosc import AUTOSHUFFLE
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from lazyvol.arrangement import Arrangement
 from lazyvol.errors import StoreError
+from lazyvol.place import Place
 from lazyvol.shards import Piece, ShardForm, cut_selection, read_pieces
 
-__all__ = ["LEVEL", "NAME", "StoredImage", "open_image", "shard_form", "shard_path", "shard_sizes"]
+__all__ = ["ImageFiles", "StoredImage", "open_image", "shard_form", "shard_keys", "shard_sizes"]
 
-LEVEL = "scale0"
-NAME = "image"
 _TOGETHER = 16
 """Chunks that a thread reads from one shard, one after the other."""
+_BYTES_CODECS = ("blosc", "zstd", "gzip")
+
+Wanted = list[npt.NDArray[np.intp]]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """One array of a store, and which files it had when it was opened."""
+
+    path: str
+    """Where it lies in the store."""
+
+    array: zarr.Array[Any]
+    """What zarr makes of it."""
+
+    sizes: Mapping[str, int]
+    """Bytes of each of its shards, by their key below `path`; 1 where only that it is there is known."""
+
+    form: ShardForm | None
+    """How the files lie; None where zarr has to read them."""
 
 
 class StoredImage(BackendArray):
-    """The image of a store, whose shards have the sizes that they had when it was opened."""
+    """A volume in a store, in its own dimensions; shards have the sizes that they had when it was opened."""
 
-    def __init__(self, path: str, image: zarr.Array[Any], sizes: dict[str, int]) -> None:
-        self.path, self.image, self.sizes = os.path.abspath(path), image, sizes
-        self.form = shard_form(image)
-        self.shape, self.dtype = image.shape, np.dtype(image.dtype)
+    def __init__(
+        self, place: Place, images: Sequence[ImageFiles], arrangement: Arrangement, sizes: Mapping[Any, int]
+    ) -> None:
+        self.place, self.images, self.arrangement = place, list(images), arrangement
+        self._lengths = dict(zip(arrangement.order, images[0].array.shape, strict=True)) | dict(sizes)
+        self.shape = tuple(self._lengths[d] for d in arrangement.dims)
+        self.dtype = np.dtype(images[0].array.dtype)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        vectorized = isinstance(key, indexing.VectorizedIndexer)
-        read = partial(self._read, self.image.vindex.__getitem__ if vectorized else self._outer)
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.VECTORIZED, read)
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
 
-    def _outer(self, key: tuple[Any, ...]) -> Any:
+    def _read(self, key: tuple[Any, ...]) -> Any:
         """Select along each dimension by itself; an index alone takes its dimension away."""
-        single = [isinstance(k, int | np.integer) for k in key]
-        if self.form:
-            wanted = [np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
-            values = self._read_shards(self.form, wanted)
-        else:  # single indices are what zarr 3.1.5 mixes up with lists of them
-            chosen = tuple(slice(k, k + 1) if one else k for k, one in zip(key, single, strict=True))
-            values = np.asarray(self.image.oindex[chosen])
+        to = self.arrangement
+        wanted = {d: np.atleast_1d(np.arange(self._lengths[d])[k]) for d, k in zip(to.dims, key, strict=True)}
+        wanted |= {d: self._lengths[d] - 1 - wanted[d] for d in to.flipped} | {
+            d: np.zeros(1, np.intp) for d in to.added
+        }
+        within = [wanted[d] for d in to.order]
+        numbers = np.arange(len(self.images)).reshape([self._lengths[d] for d in to.split])
+        chosen = numbers[np.ix_(*(wanted[d] for d in to.split))] if to.split else numbers.ravel()
+        values = np.empty((chosen.size, *(w.size for w in within)), self.dtype)
+        for out, number in zip(values, chosen.ravel(), strict=True):
+            self._read_image(self.images[number], within, out)
+        values = values.reshape([wanted[d].size for d in (*to.split, *to.order)])
+        stored = (*to.split, *to.order)
+        values = values.transpose([stored.index(d) for d in (*to.dims, *to.added)])
+        single = [isinstance(k, int | np.integer) for k in key] + [True] * len(to.added)
         return values[tuple(0 if one else slice(None) for one in single)]
 
-    def _read_shards(self, form: ShardForm, wanted: list[npt.NDArray[np.intp]]) -> npt.NDArray[Any]:
-        values = np.empty([len(w) for w in wanted], self.dtype)
+    def _read_image(self, image: ImageFiles, wanted: Wanted, out: npt.NDArray[Any]) -> None:
+        try:
+            if image.form:
+                self._read_shards(image, image.form, wanted, out)
+            else:
+                out[...] = image.array.oindex[tuple(wanted)]
+        except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:  # as codecs like to raise
+            raise self._damaged(image, wanted, f"cannot be decoded: {str(error).rstrip('.')}") from error
+        if changed := self._changed(image, wanted):
+            raise self._damaged(image, wanted, changed)
+
+    def _read_shards(self, image: ImageFiles, form: ShardForm, wanted: Wanted, out: npt.NDArray[Any]) -> None:
         jobs = [
-            (self.image.metadata.encode_chunk_key(shard), pieces[n : n + _TOGETHER])
+            (image.array.metadata.encode_chunk_key(shard), pieces[n : n + _TOGETHER])
             for shard, pieces in cut_selection(form, wanted).items()
             for n in range(0, len(pieces), _TOGETHER)
         ]
 
         def run(job: tuple[str, list[Piece]]) -> None:
             shard, pieces = job
-            read_pieces(shard_path(self.path, shard), self.sizes[shard], form, pieces, values)
+            with self.place.reader(f"{image.path}/{shard}") as read_at:
+                read_pieces(read_at, form, pieces, out)
 
         # Elsewhere dask runs as many threads as there are cores.
         threads = min(len(jobs), os.cpu_count() or 1) if threading.current_thread() is threading.main_thread() else 1
@@ -71,68 +112,72 @@ class StoredImage(BackendArray):
         else:
             for job in jobs:
                 run(job)
-        return values
 
-    def _read(self, select: Callable[[Any], Any], key: tuple[Any, ...]) -> Any:
-        try:
-            values = select(key)
-        except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:  # as codecs like to raise
-            raise self._damaged(key, self._changed(key) or f"cannot be decoded: {str(error).rstrip('.')}") from error
-        if changed := self._changed(key):
-            raise self._damaged(key, changed)
-        return values
-
-    def _changed(self, key: tuple[Any, ...]) -> str:
+    def _changed(self, image: ImageFiles, wanted: Wanted) -> str:
         """Say which shard of a selection is not as it was: what is gone after reading may not have been read."""
-        lengths = zip(self.shape, self.image.shards or self.image.chunks, key, strict=True)
-        along = [np.unique(np.arange(n)[k] // s).tolist() for n, s, k in lengths]
-        needed = map(self.image.metadata.encode_chunk_key, product(*along))
-        shard = next((s for s in needed if _size(self.path, s) != self.sizes[s]), None)
+        lengths = zip(wanted, image.array.shards or image.array.chunks, strict=True)
+        needed = map(image.array.metadata.encode_chunk_key, product(*(np.unique(w // s).tolist() for w, s in lengths)))
+        if not image.sizes:
+            return ""
+        shards = list(needed)
+        found = self.place.sizes(image.path, shards)
+        shard = next((s for s in shards if found[s] != image.sizes[s]), None)
         return f"the shard {shard} is gone or has changed since the store was opened" if shard else ""
 
-    def _damaged(self, key: tuple[Any, ...], what: str) -> StoreError:
-        chosen = [(n, np.arange(n)[k]) for n, k in zip(self.shape, key, strict=True)]
-        where = ", ".join(f"{np.min(c, initial=n)}:{np.max(c, initial=-1) + 1}" for n, c in chosen)
-        return StoreError(f"{NAME}[{where}] in {self.path}: {what}. Open the store again, or save it anew.")
+    def _damaged(self, image: ImageFiles, wanted: Wanted, what: str) -> StoreError:
+        where = ", ".join(
+            f"{np.min(w, initial=n)}:{np.max(w, initial=-1) + 1}"
+            for w, n in zip(wanted, image.array.shape, strict=True)
+        )
+        changed = "" if what.startswith("the shard") else self._changed(image, wanted)
+        return StoreError(
+            f"{image.path.rpartition('/')[2]}[{where}] in {self.place.name}: {changed or what}. Open the store again, "
+            "or save it anew."
+        )
 
 
-def open_image(where: str) -> zarr.Array[Any] | None:
-    """Return the array that holds the image of a store; None if there is none that can be read."""
+def open_image(place: Place, path: str) -> zarr.Array[Any] | None:
+    """Return an array of a store; None if there is none that can be read."""
     try:
-        return zarr.open_array(os.path.join(where, LEVEL, NAME), mode="r")
+        return zarr.open_array(place.store, path=path, mode="r")
     except (OSError, ValueError, KeyError):
         return None
 
 
-def shard_sizes(where: str, image: zarr.Array[Any]) -> dict[str, int]:
-    """Return the bytes of each shard that the image should have, 0 if it is absent."""
-    grid = np.ndindex(*(-(-n // s) for n, s in zip(image.shape, image.shards or image.chunks, strict=True)))
-    return {shard: _size(where, shard) for shard in map(image.metadata.encode_chunk_key, grid)}
+def shard_keys(array: zarr.Array[Any]) -> dict[tuple[int, ...], str]:
+    """Return the file of each shard of an array, by its number along each dimension."""
+    counts = (-(-n // s) for n, s in zip(array.shape, array.shards or array.chunks, strict=True))
+    return {number: array.metadata.encode_chunk_key(number) for number in np.ndindex(*counts)}
 
 
-def shard_form(image: zarr.Array[Any]) -> ShardForm | None:
-    """Return how the shards of an image lie in their files; None if not as lazyvol writes them."""
-    codecs: Any = image.metadata.to_dict()["codecs"]
-    if image.shards is None or codecs[0]["configuration"]["index_location"] != "end":
+def shard_sizes(place: Place, path: str, array: zarr.Array[Any]) -> dict[str, int]:
+    """Return the bytes of each shard that an array should have, 0 if it is absent."""
+    return place.sizes(path, shard_keys(array).values())
+
+
+def shard_form(array: zarr.Array[Any]) -> ShardForm | None:
+    """Return how the shards of an array lie in their files; None if not as lazyvol writes them."""
+    codecs: Any = array.metadata.to_dict().get("codecs")
+    if array.shards is None or codecs[0]["configuration"]["index_location"] != "end":
         return None
     inner, index = (codecs[0]["configuration"][key] for key in ("codecs", "index_codecs"))
     endian = {codec.get("configuration", {}).get("endian", "little") for codec in (*inner, *index)}
     kinds = [codec["name"] for codec in inner]
-    if endian != {"little"} or kinds[:2] != ["bytes", "blosc"] or kinds[2:] not in ([], ["crc32c"]):
+    checksums, middle = kinds[-1] == "crc32c", [c for c in inner[1:] if c["name"] != "crc32c"]
+    known = kinds[0] == "bytes" and kinds[1:] == [c["name"] for c in middle] + ["crc32c"] * checksums
+    if not known or len(middle) > 1 or any(c["name"] not in _BYTES_CODECS for c in middle):
         return None
-    if [codec["name"] for codec in index] != ["bytes", "crc32c"]:
+    if endian != {"little"} or [codec["name"] for codec in index] != ["bytes", "crc32c"]:
         return None
-    dtype = np.dtype(image.dtype).newbyteorder("<").str
-    return ShardForm(image.shards, image.chunks, dtype, image.fill_value, "crc32c" in kinds)
+    codec = _codec_of(middle[0]) if middle else ()
+    dtype = np.dtype(array.dtype).newbyteorder("<").str
+    return ShardForm(array.shards, array.chunks, dtype, array.fill_value, checksums, codec)
 
 
-def shard_path(where: str, shard: str) -> str:
-    """Return the file of a shard in the store ``where``."""
-    return os.path.join(where, LEVEL, NAME, shard)
-
-
-def _size(where: str, shard: str) -> int:
-    try:
-        return os.stat(shard_path(where, shard)).st_size
-    except OSError:
-        return 0
+def _codec_of(said: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return what numcodecs calls the compression that the metadata of zarr name."""
+    options = {k: v for k, v in said.get("configuration", {}).items() if k != "typesize"}
+    if said["name"] == "blosc":
+        shuffles = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+        options["shuffle"] = shuffles.get(str(options.get("shuffle")), AUTOSHUFFLE)
+    return tuple({"id": said["name"], **options}.items())

@@ -247,9 +247,15 @@ def test_convert_writes_no_uid_unless_asked(chest_folder, tmp_path):
 
 
 def test_convert_does_not_overwrite(chest_folder, store):
-    result = run("convert", chest_folder, store)
+    result = run("convert", chest_folder / "body-0001.dcm", store)
     assert result.exit_code == 1
     assert "exists" in result.stderr
+
+
+def test_convert_of_what_is_there_already_has_nothing_to_do(chest_folder, store):
+    before = {p: p.stat().st_mtime_ns for p in store.rglob("*")}
+    assert run("convert", chest_folder, store).exit_code == 0
+    assert {p: p.stat().st_mtime_ns for p in store.rglob("*")} == before
 
 
 def test_convert_overwrites_if_asked(chest_folder, store):
@@ -348,7 +354,7 @@ def test_the_demo_says_where_the_results_lie(demo):
         (["plot", "{}/data/ct", "-o", "{}/nowhere/a.png"], "cannot be written"),
         (["convert", "{}/data/ct", "{}/data/notes.txt/out.zarr"], "notes.txt"),
         (["demo", "{}/data/notes.txt"], "notes.txt"),
-        (["convert", "{}/data/ct", "s3://bucket/a.zarr"], "is a URL"),
+        (["convert", "{}/data/ct", "s3://bucket/a.zarr"], "cannot be reached"),
     ],
     ids=lambda v: " ".join(v).replace("{}/", "") if isinstance(v, list) else "",
 )

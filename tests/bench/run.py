@@ -42,11 +42,15 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         make_data(folder, TINY if options.tiny else Sizes())
         limits.load(folder)
-        results = [_right(_row(key, folder, options)) for key in options.rows]
+        results = []
+        for key in options.rows:
+            results.append(_right(_row(key, folder, options)))
+            if options.results:
+                _kept(options.results, results[-1:])
         starting = _start(options.rounds)
     print(f"\n{starting}")
     if options.results:
-        results = _kept(options.results, results)
+        results = _kept(options.results, [])
     if options.markdown:
         put_between(options.markdown, as_markdown(results, starting, sys.argv[1:]))
 

@@ -1,0 +1,172 @@
+"""Where the files of a store lie: in a local folder, or in any store of zarr.
+
+A place is a small value that pickles; it holds no open file.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import zarr
+from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
+from zarr.buffer import cpu, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore
+
+from lazyvol.errors import OptionError, StoreError
+
+__all__ = ["LocalPlace", "Place", "ReadAt", "StoreLike", "ZarrPlace", "place_of"]
+
+StoreLike = str | os.PathLike[str] | Store
+"""A folder, a URL that fsspec knows, or a store of zarr."""
+
+ReadAt = Callable[[int, int], bytes]
+"""Returns so many bytes of a file from one on; from the end on where the first number is negative."""
+
+
+class Place(Protocol):
+    """Where the files of a store lie."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+
+    @property
+    def store(self) -> Any:
+        """What zarr and xarray take for it."""
+
+    def write(self, key: str, parts: Sequence[bytes]) -> None:
+        """Write a file, which appears whole or not at all."""
+
+    def reader(self, key: str) -> Any:
+        """Return a context that gives a `ReadAt` of a file; raises OSError if there is none."""
+
+    def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
+        """Return the bytes of files below a folder, 0 for one that is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace:
+    """A local folder."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return self.path
+
+    @property
+    def store(self) -> str:
+        """Its path."""
+        return self.path
+
+    def write(self, key: str, parts: Sequence[bytes]) -> None:
+        """Write a file under another name, and rename it."""
+        path = os.path.join(self.path, key)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        partial = f"{path}.{uuid.uuid4().hex}.partial"
+        try:
+            with open(partial, "wb") as file:
+                file.writelines(parts)
+            os.replace(partial, path)
+        except BaseException:
+            if os.path.exists(partial):
+                os.remove(partial)
+            raise
+
+    @contextmanager
+    def reader(self, key: str) -> Iterator[ReadAt]:
+        """Give a function that reads the file, open for as long."""
+        with open(os.path.join(self.path, key), "rb", buffering=0) as file:
+
+            def read_at(offset: int, length: int) -> bytes:
+                file.seek(offset if offset >= 0 else max(0, os.fstat(file.fileno()).st_size + offset))
+                return file.read(length)
+
+            yield read_at
+
+    def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
+        """Return the bytes of files."""
+        return {key: _size(os.path.join(self.path, under, key)) for key in keys}
+
+
+@dataclass(frozen=True, slots=True)
+class ZarrPlace:
+    """A store of zarr, or a folder in it."""
+
+    store: Any
+    """A `zarr.abc.store.Store`."""
+
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
+        return str(self.store)
+
+    def write(self, key: str, parts: Sequence[bytes]) -> None:
+        """Set a key, in one request."""
+        sync(self.store.set(key, cpu.Buffer.from_bytes(b"".join(parts))))
+
+    @contextmanager
+    def reader(self, key: str) -> Iterator[ReadAt]:
+        """Give a function that makes a request for each part."""
+
+        def read_at(offset: int, length: int) -> bytes:
+            wanted: Any = SuffixByteRequest(-offset) if offset < 0 else RangeByteRequest(offset, offset + length)
+            found = sync(self.store.get(key, default_buffer_prototype(), wanted))
+            if found is None:
+                raise FileNotFoundError(f"{key} is gone")
+            return bytes(found.to_bytes())[:length]
+
+        yield read_at
+
+    def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
+        """Return 1 for each file that a listing has: their sizes would cost a request each."""
+        listed = {key.removeprefix(f"{under}/") for key in sync(_all(self.store, f"{under}/"))}
+        return {key: int(key in listed) for key in keys}
+
+
+async def _all(store: Store, prefix: str) -> list[str]:
+    return [key async for key in store.list_prefix(prefix)]
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def place_of(store: Any, *, writable: bool) -> Place:
+    """Return where a store lies.
+
+    Raises
+    ------
+    StoreError
+        If a URL leads nowhere.
+    OptionError
+        If it is neither a path nor a store of zarr.
+    """
+    if isinstance(store, LocalStore):
+        return LocalPlace(str(store.root))
+    if isinstance(store, Store):
+        return ZarrPlace(store)
+    if not isinstance(store, str | os.PathLike):
+        raise OptionError(
+            f"store={type(store).__name__} must be a path, a URL or a store of zarr {zarr.__version__}, e.g. "
+            "zarr.storage.FsspecStore."
+        )
+    path = os.fspath(store).rstrip("/")
+    if "://" not in path:
+        return LocalPlace(path)
+    if path.startswith("file://"):
+        return LocalPlace(path.removeprefix("file://"))
+    try:
+        return ZarrPlace(FsspecStore.from_url(path, read_only=not writable))
+    except (ImportError, ValueError) as error:
+        raise StoreError(f"{path} cannot be reached: {error}. Install what fsspec needs for it, e.g. s3fs.") from error
