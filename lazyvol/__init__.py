@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lazyvol.stacks import Stack
     from lazyvol.store import save_zarr
     from lazyvol.suv import to_suv
+    from lazyvol.verify import verify_zarr
     from lazyvol.view import field_of_view, plot_slices
     from lazyvol.volume import open_stacks, open_volume
     from lazyvol.windows import windows_of
@@ -52,6 +53,7 @@ __all__ = [
     "save_zarr",
     "scan_headers",
     "to_suv",
+    "verify_zarr",
     "windows_of",
 ]
 
@@ -78,6 +80,7 @@ _HOME = {
     "save_zarr": "store",
     "scan_headers": "scan",
     "to_suv": "suv",
+    "verify_zarr": "verify",
     "windows_of": "windows",
 }
 

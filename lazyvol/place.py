@@ -155,6 +155,10 @@ def place_of(store: Any, *, writable: bool) -> Place:
     if isinstance(store, LocalStore):
         return LocalPlace(str(store.root))
     if isinstance(store, Store):
+        if writable and not store.supports_deletes:
+            raise OptionError(
+                f"{store} cannot change what it holds, so a store cannot grow in it. Save to a folder and pack that."
+            )
         return ZarrPlace(store)
     if not isinstance(store, str | os.PathLike):
         raise OptionError(

@@ -73,7 +73,7 @@ class Plan:
         found = xr.Dataset(coords=self.volume.coords)
         for factors in self.factors[:level]:
             found = level_coordinates(found, factors)
-        return found.isel(image or {})
+        return found.isel({d: k for d, k in (image or {}).items() if d in found.dims})
 
     def shape(self, level: int) -> tuple[int, ...]:
         """Return the voxels of one image at a level."""
