@@ -28,11 +28,11 @@ from xarray.core import indexing
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from lazyvol.chunks import Chunks, chunked, store_chunks
-from lazyvol.convention import attrs_with_nan, geometry_of, strict, with_frame_of_reference
+from lazyvol.convention import attrs_with_nan, strict
 from lazyvol.errors import IncompleteStoreError, OptionError, SourceNotFoundError, StoreError
 from lazyvol.failures import failures_noted, filled_finding
 from lazyvol.lock import LOCK, locked
-from lazyvol.privacy import Identifiers, pseudonym, read_key
+from lazyvol.privacy import Identifiers, without_identifiers
 from lazyvol.shards import BLOSC, Block, ShardForm, encode_chunks, write_shard
 from lazyvol.stored import LEVEL, NAME, StoredImage, open_image, shard_form, shard_path, shard_sizes
 
@@ -71,7 +71,7 @@ def save_zarr(
         Replace a Zarr store that exists; anything else under that name stays and raises.
     identifiers
         ``"none"`` replaces UIDs by keyed one-way ones; ``"uids"`` keeps them. Paths of source files
-        are never written.
+        are never written; names of windows that are not usual ones become ``window 1`` and so on.
     progress
         Show a progress bar.
 
@@ -99,7 +99,7 @@ def save_zarr(
         raise OptionError(
             f"identifiers={identifiers!r} can be 'none' or 'uids', overwrite={overwrite!r} True or False."
         )
-    kept = strict(_without_identifiers(volume, identifiers))
+    kept = strict(without_identifiers(volume, identifiers))
     if os.path.lexists(path) and not overwrite:
         raise StoreError(f"{path} exists. Give another name, or overwrite=True.")
     if os.path.lexists(path) and not os.path.isfile(os.path.join(path, "zarr.json")):
@@ -199,21 +199,6 @@ def _incomplete(path: str, where: str) -> IncompleteStoreError:
         f"{path} is incomplete: {len(sizes) - len(lacks)} of {len(sizes) or 'an unknown number of'} shards are in "
         f"{where}{f'; {lacks[0]} is absent or empty' if lacks else ''}. Call save_zarr again, or remove that folder."
     )
-
-
-def _without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:
-    """Return the volume as it may be written: no paths, and UIDs only under other names unless asked for."""
-    geometry = geometry_of(volume)
-    kept = volume.drop_vars("source", errors="ignore")
-    if identifiers == "uids":
-        return kept
-    key = read_key()
-    kept = with_frame_of_reference(kept, pseudonym(geometry.frame_of_reference, key))
-    if "sop_instance_uid" in kept.coords:
-        uids = kept.coords["sop_instance_uid"]
-        names = np.array([pseudonym(u, key) for u in uids.values.ravel()], dtype=np.dtypes.StringDType())
-        kept = kept.assign_coords(sop_instance_uid=uids.copy(data=names.reshape(uids.shape)))
-    return kept
 
 
 def _write(volume: xr.DataArray, partial: str, identifiers: Identifiers, progress: bool) -> zarr.Array[Any]:
