@@ -1,7 +1,7 @@
 """Elements that identify, each with a value of its own that can be found again wherever it went.
 
 `Marks` gives every attribute of table E.1-1 of PS3.15 (``confidential.txt``) a value that its VR allows and that
-nothing else has: a word such as MARKER00007, a day of the years 1837 to 1854, a time with the fraction .517391, a
+nothing else has: a word such as MARKER00007, a day from 1837 on, a time with the fraction .517391, a
 number with the fraction .739151, a UID below 1.2.826.0.1.777. `Marks.found` looks for all of them in bytes, in text
 and in numbers, and says where each was put.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -80,6 +80,9 @@ class Marks:
 
     def __len__(self) -> int:
         return len(self._by_number)
+
+    def __iter__(self) -> Iterator[Mark]:
+        return iter(self._by_number.values())
 
     def put(
         self, item: Dataset, where: str, tags: Mapping[str, int] = DATASET, given: Mapping[str, object] | None = None
@@ -155,7 +158,7 @@ class Marks:
             yield by_number(int(found[1]))
         for found in re.finditer(re.escape(ROOT.encode()) + rb"(\d{5})", text):
             yield by_number(int(found[1]))
-        for found in re.finditer(rb"(?=(18[345]\d)-?(\d\d)-?(\d\d))", text):
+        for found in re.finditer(rb"(?<!\d)(1[89]\d\d)-?(\d\d)-?(\d\d)", text):
             yield self._by_value.get(float(b"".join(found.groups())))
         for found in re.finditer(rb"(\d+)\.739151", text):
             yield by_number(int(found[1]))

@@ -647,6 +647,19 @@ def test_the_search_finds_every_marker_in_the_file(written):
     assert {m.keyword for m in found} >= DATASET.keys() - hidden - beside
 
 
+def test_the_search_finds_the_last_of_many_markers():
+    marks = Marks()
+    for n in range(45):
+        item = marks.put(Dataset(), str(n))
+    plain = {
+        m: item.get_item(DATASET[m.keyword])
+        for m in marks
+        if m.where == "44" and m.keyword in DATASET and m.vr not in ("SQ", "US")
+    }
+    found = marks.found(b"\n".join(element.value for element in plain.values()))
+    assert plain.keys() - set(found) == set()
+
+
 def test_the_table_is_whole():
     assert len(LISTED) == 656
     assert len(DATASET) == 652
