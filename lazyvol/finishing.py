@@ -41,7 +41,7 @@ def finish(
         coordinates.to_zarr(place.store, group="coordinates", mode="a", consolidated=False)
         digests["coordinates"] = digest_of(coordinates.coords)
         for image, ome in groups.items():
-            zarr.create_group(place.store, path=image, attributes={"ome": ome})
+            zarr.open_group(place.store, path=image, mode="a").update_attributes({"ome": ome})
     root = zarr.open_group(place.store, mode="r+")
     about: Any = root.attrs["lazyvol"]
     ordered = {path: [each[key] for key in _keys(place, path)] for path, each in checksums.items()}

@@ -21,7 +21,7 @@ from lazyvol.chunks import Cut, chunked, lower_cut, store_chunks
 from lazyvol.convention import geometry_of
 from lazyvol.errors import OptionError
 from lazyvol.ome import level_coordinates
-from lazyvol.place import Place, ZarrPlace
+from lazyvol.place import LocalPlace, Place, ZarrPlace
 from lazyvol.pyramid import halves_of
 from lazyvol.shards import BLOSC
 from lazyvol.stored import shard_form, shard_keys
@@ -100,11 +100,12 @@ class Plan:
         }
 
     def create_array(self, place: Place, image: str, level: int) -> zarr.Array[Any]:
-        """Make the array of an image, without values and without the groups that it is in."""
+        """Make the array of an image, without values; where no rename follows, without the groups that it is in."""
         order, cut, path = self.arrangement.order, self.cuts[level], self.path(image, level)
-        memory = zarr.storage.MemoryStore()  # in the store itself, the groups above would be made too soon
+        local = isinstance(place, LocalPlace)  # elsewhere, the groups above would be made too soon
+        memory = zarr.storage.MemoryStore()
         zarr.create_array(
-            memory,
+            place.store if local else memory,
             name=path,
             shape=self.shape(level),
             dtype=self.volume.dtype,
@@ -116,8 +117,9 @@ class Plan:
             dimension_names=list(order),
             config={"write_empty_chunks": True},
         )
-        with ZarrPlace(memory).reader(f"{path}/zarr.json") as read_at:
-            place.write(f"{path}/zarr.json", [read_at(0, _MOST)])
+        if not local:
+            with ZarrPlace(memory).reader(f"{path}/zarr.json") as read_at:
+                place.write(f"{path}/zarr.json", [read_at(0, _MOST)])
         return zarr.open_array(place.store, path=path, mode="r")
 
     def level(self, array: zarr.Array[Any], image: str, level: int) -> Level:

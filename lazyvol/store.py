@@ -83,7 +83,7 @@ def save_zarr(
         Zstandard.
     identifiers
         ``"none"`` replaces UIDs by keyed one-way ones; ``"uids"`` keeps them. Paths of source files
-        are never written.
+        and free text of the header are never written: explanations of windows stay if they are usual words.
     overwrite
         Replace a Zarr store that exists, or the rest of another one; anything else under that name stays and raises.
     compute
