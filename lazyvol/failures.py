@@ -1,98 +1,139 @@
-"""Which frames were filled because they could not be read: noted where they are read, collected where it is asked."""
+"""Which frames were filled because they could not be read: told, where they are read, to who listens."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from lazyvol.errors import Finding, finding
 
-__all__ = ["Failure", "failures_noted", "filled_finding", "note_failure"]
+__all__ = ["Failure", "failures_told", "filled_finding", "images_by_frame", "note_failure"]
 
 Failure = tuple[str, int]
 """Path of a file, and number of a frame in it from 0."""
 
-_TOPIC = "lazyvol-filled"
-"""Under which workers of a cluster tell their scheduler."""
-_collecting: list[set[Failure]] = []
+Listener = Callable[[Failure], None]
+
+_listeners: dict[str, Listener] = {}
 _changing = threading.Lock()
 
 
 def note_failure(path: str, index: int) -> None:
-    """Note that a frame was filled; on a worker of ``dask.distributed``, for its clients too."""
+    """Tell all who listen that a frame was filled."""
     with _changing:
-        for collected in _collecting:
-            collected.add((path, index))
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return
-    try:
-        worker = distributed.get_worker()
-    except ValueError:  # not on a worker
-        return
-    worker.log_event(_TOPIC, {"path": path, "index": index})
+        listeners = list(_listeners.values())
+    for listener in listeners:
+        listener((path, index))
 
 
 @contextmanager
-def failures_noted() -> Iterator[set[Failure]]:
-    """Yield a set that holds, when the block has ended, what was noted within it, here and on the cluster in use."""
-    collected: set[Failure] = set()
-    before = len(_events())
-    with _changing:
-        _collecting.append(collected)
+def failures_told(listener: Listener, name: str) -> Iterator[None]:
+    """Tell a function each frame that is filled within the block, where it is filled and before its values are used.
+
+    Parameters
+    ----------
+    listener
+        What is called; pickled, on each worker of the cluster in use.
+    name
+        What it is called among others.
+    """
+    client = _client()
+    _listen(name, listener)
     try:
-        yield collected
+        if client is not None:
+            client.register_plugin(_plugin(name, listener), name=name)
+        yield
     finally:
-        with _changing:
-            _collecting[:] = [c for c in _collecting if c is not collected]
-        collected |= {(event["path"], event["index"]) for _, event in _events()[before:]}
+        _listen(name, None)
+        if client is not None:
+            with suppress(OSError, RuntimeError, TimeoutError):  # the cluster is gone
+                client.unregister_worker_plugin(name)
 
 
-def _events() -> list[Any]:
-    """Return what workers have told the scheduler of the current client; nothing without one."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return []
+def _listen(name: str, listener: Listener | None) -> None:
+    with _changing:
+        if listener is None:
+            _listeners.pop(name, None)
+        else:
+            _listeners[name] = listener
+
+
+def _client() -> Any:
+    """Return the client of ``dask.distributed`` in use, if there is one."""
+    distributed: Any = sys.modules.get("distributed")
     try:
-        client = distributed.get_client()
+        return distributed and distributed.get_client()
     except ValueError:
-        return []
-    return list(client.get_events(_TOPIC) or ())
+        return None
 
 
-def filled_finding(volume: Any, failed: Set[Failure]) -> Finding | None:
-    """Return the finding on the frames of a volume that were filled; None if none of them was.
+def _plugin(name: str, listener: Listener) -> Any:
+    """Return what has workers tell the listener, those that start later too."""
+    distributed: Any = sys.modules["distributed"]
+
+    class Told(distributed.WorkerPlugin):  # type: ignore[misc]  # its base is imported where it is used
+        def setup(self, worker: Any) -> None:  # noqa: ARG002  # as distributed calls it
+            _listen(name, listener)
+
+        def teardown(self, worker: Any) -> None:  # noqa: ARG002
+            _listen(name, None)
+
+    return Told()
+
+
+def images_by_frame(volume: Any) -> dict[Failure, list[int]]:
+    """Return the numbers of the images of a volume, by the frame that each is made of.
 
     Parameters
     ----------
     volume
         A volume with the coordinate ``source`` of its files, and ``frame_number`` if they hold several frames.
-    failed
-        What was noted while it was read.
     """
-    if not failed or "source" not in volume.coords:
-        return None
+    found: dict[Failure, list[int]] = {}
+    if "source" in volume.coords:
+        source, number = _frames_of(volume)
+        for image, (path, n) in enumerate(zip(source.values.ravel(), number.values.ravel(), strict=True)):
+            if not np.isnan(n):
+                found.setdefault((_absolute(str(path)), int(n) - 1), []).append(image)
+    return found
+
+
+def _frames_of(volume: Any) -> tuple[Any, Any]:
+    """Return the file of each image, and the number of its frame from 1."""
     source = volume.coords["source"].reset_coords(drop=True)
     one_each = source.copy(data=np.ones(source.shape, int))  # without frame numbers, each file holds one frame
     number = volume.coords.get("frame_number", one_each).reset_coords(drop=True).broadcast_like(source)
-    source = source.broadcast_like(number).transpose(*number.dims)
-    images = zip(source.values.ravel(), number.values.ravel(), strict=True)
-    bad = [not np.isnan(n) and (_absolute(str(path)), int(n) - 1) in failed for path, n in images]
-    if not any(bad):
+    return source.broadcast_like(number).transpose(*number.dims), number
+
+
+def filled_finding(volume: Any, filled: Collection[int]) -> Finding | None:
+    """Return the finding on the images of a volume that were filled; None if none of them was.
+
+    Parameters
+    ----------
+    volume
+        As for `images_by_frame`.
+    filled
+        Their numbers, as it has them.
+    """
+    if not filled:
         return None
-    lost = number.copy(data=np.reshape(bad, number.shape))
+    _, number = _frames_of(volume)
+    bad = np.isin(np.arange(number.size), list(filled))
+    lost = number.copy(data=bad.reshape(number.shape))
     along_z = lost.any([d for d in lost.dims if d != "z"]) if "z" in lost.dims else lost.any()
     slices = tuple(int(k) for k in np.flatnonzero(along_z.values)) if "z" in lost.dims else ()
+    count = int(bad.sum())
     message = (
-        f"{sum(bad)} of {len(bad)} images could not be read when they were saved; the fill value stands in their place."
+        f"{count} of {bad.size} images could not be read when they were saved; the fill value stands in their place."
     )
-    return finding("frames-filled", message, slices=slices, values=(sum(bad), len(bad)))
+    return finding("frames-filled", message, slices=slices, values=(count, bad.size))
 
 
 def _absolute(path: str) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.core.sync import sync
 
 from lazyvol.convention import geometry_of
 from lazyvol.ome import VERSION, image_label, multiscale, omero, steps_and_starts
-from lazyvol.place import Place
+from lazyvol.place import LocalPlace, Place
 from lazyvol.plan import Plan, digest_of
 from lazyvol.stored import open_image, shard_keys
 from lazyvol.windows import greys_of
+from lazyvol.writing import JOURNAL
 
 __all__ = ["finish"]
 
@@ -42,6 +46,7 @@ def finish(
         digests["coordinates"] = digest_of(coordinates.coords)
         for image, ome in groups.items():
             zarr.open_group(place.store, path=image, mode="a").update_attributes({"ome": ome})
+    _forget_journal(place)
     root = zarr.open_group(place.store, mode="r+")
     about: Any = root.attrs["lazyvol"]
     ordered = {path: [each[key] for key in _keys(place, path)] for path, each in checksums.items()}
@@ -52,6 +57,14 @@ def finish(
         "complete": True,
     }
     root.update_attributes({"lazyvol": whole} | ({} if plan.arrangement.split else {"ome": groups[""]}))
+
+
+def _forget_journal(place: Place) -> None:
+    """Remove what stands in the findings now."""
+    if isinstance(place, LocalPlace):
+        shutil.rmtree(os.path.join(place.path, JOURNAL), ignore_errors=True)
+    else:
+        sync(place.store.delete_dir(JOURNAL))
 
 
 def _keys(place: Place, path: str) -> list[str]:

@@ -8,8 +8,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import zarr
@@ -25,60 +25,107 @@ _HEARTBEAT = 10.0
 
 
 @contextmanager
-def locked(partial: str) -> Iterator[None]:
-    """Hold ``partial`` as its only writer, with what a dead one left in it."""
+def locked(partial: str) -> Iterator[Callable[[], None]]:
+    """Hold ``partial`` as its only writer, with what a dead one left in it.
+
+    Yields a function that raises if another writer has taken over since, as it may where this one was silent: put to
+    sleep, for one.
+    """
+    lock, token = os.path.join(partial, LOCK), uuid.uuid4().hex
     try:
-        os.makedirs(partial, exist_ok=True)
+        _take(lock, partial, token)
     except OSError as error:
         raise StoreError(
-            f"{partial} cannot be made: {error.strerror}. Give a store in a folder that is yours."
+            f"{partial} cannot be made: {error.strerror}. Give a store in a folder that is yours and has room."
         ) from error
-    lock = os.path.join(partial, LOCK)
-    _take(lock, partial)
     stop = threading.Event()
-    beat = threading.Thread(target=_show_life, args=(lock, stop), daemon=True)
+    beat = threading.Thread(target=_show_life, args=(lock, token, stop), daemon=True)
     beat.start()
+
+    def require_ours() -> None:
+        if not _is_ours(lock, token):
+            raise StoreError(
+                f"{partial} was taken over by another process, since this one was silent for a minute. Wait for that "
+                "one, and save again."
+            )
+
     try:
-        yield
+        yield require_ours
     finally:
         stop.set()
         beat.join()
-        if os.path.exists(lock):
+        if _is_ours(lock, token):
             os.remove(lock)
+        with suppress(OSError):  # it is not empty, or has its name
+            os.rmdir(partial)
 
 
-def _take(lock: str, partial: str) -> None:
-    for _ in range(2):
+def _take(lock: str, partial: str, token: str) -> None:
+    """Write the lock; raise if another writer lives."""
+    for _ in range(5):
+        os.makedirs(partial, exist_ok=True)
         try:
-            file = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError:
-            _remove_dead(lock, partial)
-        else:
-            with os.fdopen(file, "w") as new:
-                json.dump({"host": socket.gethostname(), "pid": os.getpid()}, new)
-            return
+            with _alone(partial):
+                _remove_dead(lock, partial)
+                _create(lock, token)
+        except (FileExistsError, FileNotFoundError):  # another one was faster, or is done and has renamed the folder
+            continue
+        return
     raise StoreError(f"{partial} is being written by another process. Wait for it, or give another name.")
+
+
+def _create(lock: str, token: str) -> None:
+    file = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        with os.fdopen(file, "w") as new:
+            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "token": token}, new)
+    except OSError:
+        os.remove(lock)
+        raise
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Keep other processes of this host from the same, so that no two of them take one dead lock over."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(ImportError, OSError):  # Windows has no fcntl, and not every file system locks folders
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _is_ours(lock: str, token: str) -> bool:
+    return _writer_of(lock).get("token") == token
+
+
+def _writer_of(lock: str) -> dict[str, Any]:
+    """Return what a lock says; nothing if there is none or it is damaged."""
+    try:
+        with open(lock, encoding="utf-8") as file:
+            said: Any = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _remove_dead(lock: str, partial: str) -> None:
     """Remove the lock of a writer that no longer lives; raise if it does."""
+    writer = _writer_of(lock)
     try:
-        with open(lock, encoding="utf-8") as file:
-            writer = json.load(file)
         silent = time.time() - os.stat(lock).st_mtime
     except FileNotFoundError:
         return
-    except ValueError:
-        writer, silent = {}, time.time() - os.stat(lock).st_mtime
     here = writer.get("host") == socket.gethostname()
     if silent < 6 * _HEARTBEAT and (not here or _is_running(writer["pid"])):
         raise StoreError(
             f"{partial} is being written by process {writer.get('pid')} on {writer.get('host')}. Wait for it, or give "
             "another name."
         )
-    dead = f"{lock}.{uuid.uuid4().hex}"
-    os.rename(lock, dead)
-    os.remove(dead)
+    os.remove(lock)
 
 
 def _is_running(pid: int) -> bool:
@@ -89,10 +136,11 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _show_life(lock: str, stop: threading.Event) -> None:
+def _show_life(lock: str, token: str, stop: threading.Event) -> None:
     while not stop.wait(_HEARTBEAT):
-        if os.path.exists(lock):
-            os.utime(lock)
+        with suppress(OSError):  # the store has got its name just now
+            if _is_ours(lock, token):
+                os.utime(lock)
 
 
 @contextmanager

@@ -181,6 +181,11 @@ def _incomplete(name: str, place: Place, base: str, about: About | None) -> Inco
             sizes = shard_sizes(place, path, array) if array else {}
             total += len(sizes)
             lacks += [f"{path}/{shard}" for shard, size in sizes.items() if not size]
+    if about.get("complete") and not lacks:
+        return IncompleteStoreError(
+            f"{name} is whole in {place.name}, and its writer was stopped before it had its name. Rename that folder, "
+            "or call save_zarr with the same volume."
+        )
     return IncompleteStoreError(
         f"{name} is incomplete: {total - len(lacks)} of {total or 'an unknown number of'} shards are in "
         f"{place.name}{f'; {lacks[0]} is absent or empty' if lacks else ''}. Call save_zarr with the same volume to go "

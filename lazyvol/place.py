@@ -20,10 +20,13 @@ from zarr.storage import FsspecStore, LocalStore
 
 from lazyvol.errors import OptionError, StoreError
 
-__all__ = ["LocalPlace", "Place", "ReadAt", "StoreLike", "ZarrPlace", "place_of"]
+__all__ = ["LocalPlace", "Place", "ReadAt", "StoreLike", "ZarrPlace", "is_of", "place_of", "unwritable"]
 
 StoreLike = str | os.PathLike[str] | Store
 """A folder, a URL that fsspec knows, or a store of zarr."""
+
+_MOST = 1 << 30
+"""Metadata are shorter than this."""
 
 ReadAt = Callable[[int, int], bytes]
 """Returns so many bytes of a file from one on; from the end on where the first number is negative."""
@@ -50,6 +53,23 @@ class Place(Protocol):
         """Return the bytes of files below a folder, 0 for one that is absent."""
 
 
+def unwritable(name: str, error: OSError) -> StoreError:
+    """Return the error that says why a store cannot be written on."""
+    return StoreError(
+        f"{name} cannot be written: {error.strerror or error}. Make room, or mend that, and call save_zarr with the "
+        "same volume: what is written stays, and only the rest is added."
+    )
+
+
+def is_of(place: Place, uid: str) -> bool:
+    """Return whether a place holds the store of this uid still: another writer may have begun its own there."""
+    try:
+        with place.reader("zarr.json") as read_at:
+            return uid.encode() in read_at(0, _MOST)
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class LocalPlace:
     """A local folder."""
@@ -69,15 +89,17 @@ class LocalPlace:
     def write(self, key: str, parts: Sequence[bytes]) -> None:
         """Write a file under another name, and rename it."""
         path = os.path.join(self.path, key)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         partial = f"{path}.{uuid.uuid4().hex}.partial"
         try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(partial, "wb") as file:
                 file.writelines(parts)
             os.replace(partial, path)
-        except BaseException:
+        except BaseException as error:
             if os.path.exists(partial):
                 os.remove(partial)
+            if isinstance(error, OSError):
+                raise unwritable(self.path, error) from error
             raise
 
     @contextmanager

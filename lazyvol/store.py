@@ -6,11 +6,15 @@ the groups of the levels and what OME-Zarr tools read come last. What a writer t
 
 from __future__ import annotations
 
+import ctypes
+import glob
 import os
+import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -21,20 +25,23 @@ from dask.base import compute as dask_compute
 from dask.delayed import delayed
 
 from lazyvol.convention import strict
-from lazyvol.errors import OptionError, StoreError
-from lazyvol.failures import failures_noted, filled_finding
+from lazyvol.errors import LazyvolError, OptionError, StoreError
+from lazyvol.failures import failures_told, filled_finding, images_by_frame
 from lazyvol.finishing import finish
 from lazyvol.lock import LOCK, announced, locked, require_silent
 from lazyvol.ome import VERSION
 from lazyvol.opened import root_of
-from lazyvol.place import LocalPlace, Place, StoreLike, place_of
+from lazyvol.place import LocalPlace, Place, StoreLike, place_of, unwritable
 from lazyvol.plan import Codec, Lengths, Levels, Plan, plan_of
 from lazyvol.privacy import Identifiers, read_key, without_identifiers
 from lazyvol.shards import check_shard
-from lazyvol.stored import open_image
-from lazyvol.writing import shard_tasks
+from lazyvol.stored import open_image, shard_sizes
+from lazyvol.writing import Journal, Level, shard_tasks
 
 __all__ = ["save_zarr"]
+
+_OURS = re.compile(r"zarr\.json|scale\d+$|images$|coordinates$|labels$|lazyvol\.")
+"""How what is in the folder of a store begins."""
 
 
 def save_zarr(
@@ -146,10 +153,10 @@ def save_zarr(
         identifiers=identifiers,
         key=b"" if identifiers == "uids" else read_key(),
     )
-    if _is_there(place, plan, overwrite=overwrite):
-        return None
-    with _target(place) as target:
-        _fill(target, plan, volume, identifiers=identifiers, label=label, overwrite=overwrite, progress=bool(progress))
+    if not _is_there(place, plan, overwrite=overwrite):
+        with _target(place, plan, overwrite=overwrite) as target:
+            if target is not None:
+                _fill(target, plan, volume, identifiers, label=label, overwrite=overwrite, progress=bool(progress))
     if group is not None and isinstance(place, LocalPlace):
         _list_labels(place)
     return None
@@ -191,15 +198,25 @@ def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
         if not os.path.isfile(os.path.join(place.path, "zarr.json")):
             raise StoreError(f"{place.name} exists and is no Zarr store, so it is not overwritten. Give another name.")
     about = _root_attrs(place)
-    if about is None or (about and not about.get("complete") and not local):
+    if not local and (about is None or (about and not about.get("complete"))):
         return False
-    same = bool(about.get("complete")) and about.get("fingerprint") == plan.fingerprint
+    same = bool(about and about.get("complete")) and about is not None and about["fingerprint"] == plan.fingerprint
     if not same and not overwrite:
         raise StoreError(
             f"{place.name} exists and is of another volume, or was saved with other options. Give another name, or "
             "overwrite=True."
         )
-    return same
+    return same and _has_all(place, plan)
+
+
+def _has_all(place: Place, plan: Plan) -> bool:
+    """Return whether no shard is absent or empty."""
+    for image, _ in plan.arrangement.images(plan.volume.sizes):
+        for path in (plan.path(image, n) for n in range(len(plan.cuts))):
+            array = open_image(place, path)
+            if array is None or not all(shard_sizes(place, path, array).values()):
+                return False
+    return True
 
 
 def _root_attrs(place: Place) -> dict[str, Any] | None:
@@ -213,63 +230,101 @@ def _root_attrs(place: Place) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _target(place: Place) -> Iterator[Place]:
-    """Give the place to write to; a folder takes its name when all is done."""
+def _target(place: Place, plan: Plan, *, overwrite: bool) -> Iterator[Place | None]:
+    """Give the place to write to, None if another writer was done just now; a folder takes its name at the end."""
     if not isinstance(place, LocalPlace):
         yield place
         return
-    unfinished = f"{place.path}.partial"
-    with locked(unfinished):
-        yield LocalPlace(unfinished)
-        _appear(unfinished, place.path)
+    unfinished = LocalPlace(f"{place.path}.partial")
+    with locked(unfinished.path) as require_ours:
+        if _is_there(place, plan, overwrite=overwrite):
+            yield None
+            return
+        _sweep(unfinished)
+        yield unfinished
+        require_ours()
+        with _writing(unfinished):
+            _sweep(unfinished)
+            _appear(unfinished.path, place.path)
+
+
+@contextmanager
+def _writing(place: Place) -> Iterator[None]:
+    """Say which store it is that cannot be written."""
+    try:
+        yield
+    except LazyvolError:
+        raise
+    except OSError as error:
+        raise unwritable(place.name, error) from error
+
+
+def _sweep(place: LocalPlace) -> None:
+    """Remove the files that were not written to their end."""
+    for folder, _, files in os.walk(place.path):
+        for file in files:
+            if file.endswith(".partial"):
+                with suppress(FileNotFoundError):
+                    os.remove(os.path.join(folder, file))
 
 
 def _fill(
     place: Place,
     plan: Plan,
     volume: xr.DataArray,
-    *,
     identifiers: str,
+    *,
     label: bool,
     overwrite: bool,
     progress: bool,
 ) -> None:
     """Write what a store lacks, and at last that it is complete."""
-    begun = _begin(place, plan, identifiers, overwrite=overwrite)
     checksums: dict[str, dict[str, int]] = {}
     tasks = []
-    for image, selection in plan.arrangement.images(plan.volume.sizes):
-        arrays = [
-            (begun and open_image(place, plan.path(image, n))) or plan.create_array(place, image, n)
-            for n in range(len(plan.cuts))
-        ]
-        levels = [plan.level(array, image, n) for n, array in enumerate(arrays)]
-        for level in levels:
-            checksums[level.path] = _whole_shards(place, level.path, level.keys.values(), level.form) if begun else {}
-        absent = {lv.path: set(lv.keys.values()) - set(checksums[lv.path]) for lv in levels}
-        data = plan.volume.isel(selection).data
-        tasks += shard_tasks(data, levels, place, absent, nearest=plan.nearest)
-    with failures_noted() as failed, _bar(progress), announced(place):
+    with _writing(place):
+        begun, uid = _begin(place, plan, identifiers, overwrite=overwrite)
+        for image, selection in plan.arrangement.images(plan.volume.sizes):
+            levels = _levels(place, plan, image, begun=begun)
+            for lv in levels:
+                checksums[lv.path] = _whole_shards(place, lv.path, lv.keys.values(), lv.form) if begun else {}
+            absent = {lv.path: set(lv.keys.values()) - set(checksums[lv.path]) for lv in levels}
+            data = plan.volume.isel(selection).data
+            tasks += shard_tasks(data, levels, place, absent, nearest=plan.nearest, uid=uid)
+    journal = Journal(place, uid, images_by_frame(volume))
+    with failures_told(journal, f"lazyvol-{uid}"), _bar(progress), announced(place):
         written = dask_compute(*tasks)  # type: ignore[no-untyped-call]
     for path, key, checksum in written:
         checksums[path][key] = checksum
     findings = [*volume.attrs.get("findings", [])]
-    if filled := filled_finding(volume, failed):
+    if filled := filled_finding(volume, journal.filled()):
         findings.append(filled.to_json())
-    finish(place, plan, checksums, findings if filled else None, label=label)
+    with _writing(place):
+        finish(place, plan, checksums, findings if filled else None, label=label)
 
 
-def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> bool:
-    """Write what the root says until the store is complete; return whether this very store was begun before."""
+def _levels(place: Place, plan: Plan, image: str, *, begun: bool) -> list[Level]:
+    """Return the arrays of an image, made where there are none."""
+    arrays = (
+        (begun and open_image(place, plan.path(image, n))) or plan.create_array(place, image, n)
+        for n in range(len(plan.cuts))
+    )
+    return [plan.level(array, image, n) for n, array in enumerate(arrays)]
+
+
+def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> tuple[bool, str]:
+    """Write what the root says until the store is complete; return whether it was begun before, and its uid."""
     about = _root_attrs(place)
     require_silent(place, about or {})
-    if about is not None and about.get("fingerprint") == plan.fingerprint and not about.get("complete"):
-        return True
-    if about and not overwrite and not about.get("complete"):
+    if about and about.get("fingerprint") == plan.fingerprint:
+        if about.get("complete"):  # and has no name yet, or lacks a shard
+            zarr.open_group(place.store, mode="r+").attrs["lazyvol"] = {**about, "complete": False}
+        return True, about["uid"]
+    if about is not None and not overwrite:
         raise StoreError(
             f"{place.name} holds the beginning of another volume, or of one with other options. Save that one, "
             "remove it, or give overwrite=True."
         )
+    local = isinstance(place, LocalPlace)
     if isinstance(place, LocalPlace):
         _clear(place)
     said = plan.about() | {
@@ -278,15 +333,17 @@ def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> bo
         "version": version("lazyvol"),
         "complete": False,
     }
-    zarr.create_group(place.store, attributes={"lazyvol": said}, overwrite=about is not None)
-    return False
+    zarr.create_group(place.store, attributes={"lazyvol": said}, overwrite=not local and about is not None)
+    return False, said["uid"]
 
 
 def _clear(place: LocalPlace) -> None:
-    """Remove what is there, but for the lock."""
-    for entry in os.scandir(place.path):
-        if entry.name != LOCK:
-            shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
+    """Remove what is there of a store, its root last; raise if there is anything else."""
+    entries = [entry for entry in os.scandir(place.path) if entry.name != LOCK]
+    if other := next((e.name for e in entries if not _OURS.match(e.name)), None):
+        raise StoreError(f"{place.name} holds {other!r}, which is of no store. Remove it, or give another name.")
+    for entry in sorted(entries, key=lambda entry: entry.name == "zarr.json"):
+        shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
 
 
 def _whole_shards(place: Place, path: str, keys: Any, form: Any) -> dict[str, int]:
@@ -312,10 +369,24 @@ def _bar(progress: bool) -> AbstractContextManager[Any]:
 
 
 def _appear(unfinished: str, path: str) -> None:
-    """Give the finished store its name, in one step."""
+    """Give the finished store its name; where the system can, in one step that replaces the old one."""
     old = f"{path}.old-{uuid.uuid4().hex}"
     if os.path.lexists(path):
-        os.rename(path, old)
-    os.rename(unfinished, path)  # with its lock, so that no other writer takes it for abandoned
+        shutil.copyfile(os.path.join(unfinished, LOCK), os.path.join(path, LOCK))  # it has the other name in between
+        if _swapped(unfinished, path):
+            os.rename(unfinished, old)
+        else:
+            os.rename(path, old)
+            os.rename(unfinished, path)
+    else:
+        os.rename(unfinished, path)  # with its lock, so that no other writer takes it for abandoned
     os.remove(os.path.join(path, LOCK))
-    shutil.rmtree(old, ignore_errors=True)
+    for left in glob.glob(f"{glob.escape(path)}.old-{'[0-9a-f]' * 32}"):  # and those of writers that were killed here
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _swapped(one: str, other: str) -> bool:
+    """Exchange the names of two folders in one step; return whether that was possible."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2
+    return call is not None and call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0

@@ -17,12 +17,16 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import delayed
 
-from lazyvol.place import Place
+from lazyvol.errors import StoreError
+from lazyvol.failures import Failure
+from lazyvol.place import Place, is_of
 from lazyvol.pyramid import halving
 from lazyvol.shards import Block, ShardForm, checksum_of, encode_chunks, read_whole, shard_parts
 
-__all__ = ["Level", "shard_tasks"]
+__all__ = ["JOURNAL", "Journal", "Level", "shard_tasks"]
 
+JOURNAL = "lazyvol.filled"
+"""Folder of a store that is written, with a file for each image that was filled."""
 _PARTS = 8
 """Tasks that compress a slab."""
 
@@ -55,8 +59,42 @@ class Level:
         return tuple(min(n - s * length, length) for n, s, length in places)
 
 
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Which images were filled because they could not be read, kept in the store until it is complete.
+
+    What a writer that is killed knew is not lost so. Numbers are kept, no paths.
+    """
+
+    place: Place
+    """The store."""
+
+    uid: str
+    """Which store it is."""
+
+    numbers: Mapping[Failure, Sequence[int]]
+    """Numbers of the images of the volume that are made of a frame."""
+
+    def __call__(self, failure: Failure) -> None:
+        """Write down that a frame was filled, before anything is made of it."""
+        for number in self.numbers.get(failure, ()):
+            if is_of(self.place, self.uid):
+                self.place.write(f"{JOURNAL}/{number}", [b"filled"])
+
+    def filled(self) -> set[int]:
+        """Return the numbers that were written down, by this writer or one before."""
+        keys = {str(n): n for numbers in self.numbers.values() for n in numbers}
+        return {keys[key] for key, size in self.place.sizes(JOURNAL, keys).items() if size}
+
+
 def shard_tasks(
-    data: Any, levels: Sequence[Level], place: Place, absent: Mapping[str, Collection[str]], *, nearest: bool
+    data: Any,
+    levels: Sequence[Level],
+    place: Place,
+    absent: Mapping[str, Collection[str]],
+    *,
+    nearest: bool,
+    uid: str = "",
 ) -> list[Any]:
     """Return a task for each shard that is absent; each returns path, key, and CRC-32C of what it wrote.
 
@@ -72,6 +110,8 @@ def shard_tasks(
         Files of shards to write, by the path of their level.
     nearest
         Whether lower levels take one voxel instead of the mean.
+    uid
+        Which store it is: a task that outlives its writer does not write into another's.
     """
     needed = _needed(levels, absent)
     members = _blocks_of(data, levels[0], needed[0])
@@ -83,7 +123,7 @@ def shard_tasks(
             key = level.keys[shard]
             if key in absent[level.path]:
                 held = delayed(list, pure=False)(members.pop(shard))
-                tasks.append(_write_task(place, level, key, held))
+                tasks.append(_write_task(place, uid, level, key, held))
             else:
                 extent = level.extent(shard)
                 held = delayed(_read_back, pure=False)(place, f"{level.path}/{key}", level.form, extent)
@@ -125,16 +165,18 @@ def _blocks_of(data: Any, level: Level, needed: Collection[Number]) -> dict[Numb
     return members
 
 
-def _write_task(place: Place, level: Level, key: str, held: Any) -> Any:
+def _write_task(place: Place, uid: str, level: Level, key: str, held: Any) -> Any:
     """Return the task that writes a shard, after others that share its compression: so few slabs are held at once."""
     chunks = range(prod(level.form.counts))
     each = -(-len(chunks) // _PARTS)
     encode = delayed(encode_chunks, pure=False)
     parts = [encode(level.form, held, chunks[n : n + each]) for n in range(0, len(chunks), each)]
-    return delayed(_write_shard, pure=False)(place, level.path, key, parts)
+    return delayed(_write_shard, pure=False)(place, uid, level.path, key, parts)
 
 
-def _write_shard(place: Place, path: str, key: str, parts: list[list[bytes]]) -> tuple[str, str, int]:
+def _write_shard(place: Place, uid: str, path: str, key: str, parts: list[list[bytes]]) -> tuple[str, str, int]:
+    if not is_of(place, uid):
+        raise StoreError(f"{place.name} is no longer what this writer began: another one has taken over. Save again.")
     content = shard_parts([chunk for part in parts for chunk in part])
     place.write(f"{path}/{key}", content)
     _give_memory_back()
