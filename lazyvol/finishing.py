@@ -34,6 +34,7 @@ def finish(
         for n in range(len(plan.cuts)):
             coordinates = plan.coordinates(n, selection)
             scale = f"{image}/scale{n}".lstrip("/")
+            _forget_coordinates(place, scale, plan.name)
             coordinates.to_zarr(place.store, group=scale, mode="a", consolidated=False)
             digests[scale] = digest_of(coordinates.coords)
             scales.append(coordinates)
@@ -42,6 +43,7 @@ def finish(
         groups[image] = _ome(place, plan, image, scales, label=label)
     if plan.arrangement.split:
         coordinates = plan.coordinates(0)
+        _forget_coordinates(place, "coordinates", "")
         coordinates.to_zarr(place.store, group="coordinates", mode="a", consolidated=False)
         digests["coordinates"] = digest_of(coordinates.coords)
         for image, ome in groups.items():
@@ -57,6 +59,14 @@ def finish(
         "complete": True,
     }
     root.update_attributes({"lazyvol": whole} | ({} if plan.arrangement.split else {"ome": groups[""]}))
+
+
+def _forget_coordinates(place: Place, group: str, name: str) -> None:
+    """Remove what a writer before may have left half written in a group, but for its array."""
+    folder = os.path.join(place.path, group) if isinstance(place, LocalPlace) else ""
+    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+        if entry.name != name:
+            shutil.rmtree(entry.path) if entry.is_dir() else os.remove(entry.path)
 
 
 def _forget_journal(place: Place) -> None:

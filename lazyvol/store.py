@@ -295,7 +295,8 @@ def _fill(
         written = dask_compute(*tasks)  # type: ignore[no-untyped-call]
     for path, key, checksum in written:
         checksums[path][key] = checksum
-    findings = [*volume.attrs.get("findings", [])]
+    said = plan.volume.attrs.get("findings", [])
+    findings = [said] if isinstance(said, str) else list(said)  # netCDF makes a string of a list of one
     if filled := filled_finding(volume, journal.filled()):
         findings.append(filled.to_json())
     with _writing(place):
