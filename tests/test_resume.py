@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,11 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import dask
-import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -21,14 +20,14 @@ import zarr
 
 import lazyvol as lv
 from lazyvol import chunks as cuts
-from lazyvol.errors import IncompleteStoreError, LazyvolWarning, PixelReadError, StoreError
+from lazyvol.errors import IncompleteStoreError, PixelReadError, StoreError
 from lazyvol.phantom import write_series
 
 SHAPE = (16, 8, 8)
 SLAB = 2 * 8 * 8 * 2
 """Bytes of two slices."""
-SHARDS = 8 + 4 + 2
-"""Of the three levels: each shard holds two slices."""
+SHARDS = 8 + 4 + 4
+"""Of the three levels: a shard holds two slices, of the last one."""
 
 
 def write(folder, shape=SHAPE, **options):
@@ -267,7 +266,7 @@ print(json.dumps(said))
 def in_another_process(folder, stores):
     """Save each of the volumes, and return what errors said."""
     command = [sys.executable, "-c", OTHER_PROCESS, str(folder), str(stores), json.dumps(SAME)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -391,7 +390,7 @@ def stopped(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stopped")
     write(folder / "dicom")
     command = [sys.executable, "-c", STOPPER, str(folder), request.param, json.dumps(STOPS)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder, request.param, json.loads(done.stdout)
 
@@ -434,9 +433,10 @@ def test_a_writer_stopped_between_the_two_steps_loses_neither_store(volume, stor
             raise KeyboardInterrupt
         rename(one, other)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, "rename", stop)
+    monkeypatch.setattr(os, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
         save(volume, store, overwrite=True)
+    monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(IncompleteStoreError, match=r"is whole in .*a\.zarr\.partial.*Rename that folder"):
         lv.open_zarr(store)
     (old,) = store.parent.glob("a.zarr.old-*")
@@ -497,3 +497,375 @@ def test_a_store_that_appeared_while_another_writer_began_stays(volume, store, m
         save(volume, store)
     np.testing.assert_array_equal(lv.open_zarr(store), volume + 1)
     assert {p.name for p in store.parent.iterdir()} == {"dicom", "a.zarr"}
+
+
+# No room
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A folder with room for 4 MiB, and what gives it more."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here: that takes root")
+    yield folder, lambda: subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A volume of 8 MiB of noise, in slabs of 512 KiB."""
+    for what in ("CHUNK_BYTES", "SHARD_BYTES"):
+        monkeypatch.setattr(cuts, what, 2**19)
+    write(tmp_path / "large", (64, 256, 256))
+    return lv.open_volume(tmp_path / "large")
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+def test_a_store_without_room_says_so_and_is_gone_on_with(large, small, tmp_path, scheduler):
+    folder, make_room = small
+    with (
+        dask.config.set(scheduler=scheduler),
+        pytest.raises(StoreError, match=r"a\.zarr\.partial cannot be written: No space left on device\. Make room"),
+    ):
+        save(large, folder / "a.zarr")
+    with pytest.raises(IncompleteStoreError, match=r"is incomplete: [1-9]\d* of 28 shards"):
+        lv.open_zarr(folder / "a.zarr")
+    make_room()
+    save(large, folder / "a.zarr")
+    save(large, tmp_path / "a.zarr")
+    assert files_of(folder / "a.zarr") == files_of(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4, 16, 40, 100], ids=lambda n: f"{n} KiB free")
+def test_a_store_without_room_for_its_metadata_says_so(volume, small, tmp_path, whole, kept):
+    folder, make_room = small
+    with open(folder / "ballast", "wb") as ballast:
+        ballast.write(bytes(2**22 - kept * 1024 - 2**12 if kept else 2**22))
+    with pytest.raises(StoreError, match=r"No space left on device.*(Make room|has room)"):
+        save(volume, folder / "a.zarr")
+    make_room()
+    save(volume, folder / "a.zarr")
+    assert files_of(folder / "a.zarr") == whole
+
+
+# Frames that were filled
+
+
+@pytest.fixture
+def damaged(paths):
+    """A volume whose slices 2, 3, 9 and 14 become the fill value, in the order that it has along z."""
+    folder = paths[0].parent
+    for path in lv.open_volume(folder).source.values[[2, 3, 9, 14]]:
+        Path(path).write_bytes(Path(path).read_bytes()[:-20])
+    return lv.open_volume(folder, on_error="fill", fill_value=-2000)
+
+
+def filled_slices(store):
+    return next(f.slices for f in lv.findings_of(lv.open_zarr(store)) if f.code == "frames-filled")
+
+
+def stop_after(monkeypatch, shards):
+    """Let this process write so many shards and no more, until the function that is returned is called."""
+    write_shard, left = lv.writing._write_shard, [shards]
+
+    def stop(*given):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return write_shard(*given)
+
+    monkeypatch.setattr("lazyvol.writing._write_shard", stop)
+    return lambda: monkeypatch.setattr("lazyvol.writing._write_shard", write_shard)
+
+
+@pytest.mark.filterwarnings("ignore::lazyvol.errors.LazyvolWarning")
+@pytest.mark.parametrize("shards", [1, 4, 7, 11, 13])
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+def test_all_filled_frames_are_named_though_the_first_writer_stopped(damaged, store, monkeypatch, shards, scheduler):
+    go_on = stop_after(monkeypatch, shards)
+    with dask.config.set(scheduler=scheduler), pytest.raises(KeyboardInterrupt):
+        save(damaged, store)
+    time.sleep(0.1)  # threads end what they have begun
+    go_on()
+    save(damaged, store)
+    assert filled_slices(store) == (2, 3, 9, 14)
+
+
+@pytest.mark.filterwarnings("ignore::lazyvol.errors.LazyvolWarning")
+def test_filled_frames_are_in_the_store_before_what_is_made_of_them(damaged, store, partial, monkeypatch):
+    stop_after(monkeypatch, 13)
+    with pytest.raises(KeyboardInterrupt):
+        save(damaged, store)
+    journal = partial / "lazyvol.filled"
+    assert sorted(int(p.name) for p in journal.iterdir()) == [2, 3, 9, 14]
+    assert {p.read_bytes() for p in journal.iterdir()} == {b"filled"}
+
+
+@pytest.mark.filterwarnings("ignore::lazyvol.errors.LazyvolWarning")
+def test_a_whole_store_holds_no_journal(damaged, store, partial):
+    save(damaged, store)
+    assert not (store / "lazyvol.filled").exists()
+    assert not partial.exists()
+
+
+@pytest.mark.filterwarnings("ignore::lazyvol.errors.LazyvolWarning")
+def test_filled_frames_of_other_volumes_are_not_noted(damaged, paths, store):
+    write(paths[0].parent.parent / "other")
+    other = lv.open_volume(paths[0].parent.parent / "other")
+    both = other.copy(data=other.data + 0 * damaged.data.rechunk(other.data.chunks))
+    save(both, store)
+    assert "frames-filled" not in {f.code for f in lv.findings_of(lv.open_zarr(store))}
+
+
+# A cluster
+
+
+@pytest.fixture
+def cluster():
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster) as client,
+        dask.config.set(scheduler=None),
+    ):
+        yield client
+
+
+CLUSTER = [
+    "ignore::ResourceWarning",  # sockets of a cluster that is closing
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:Sending large graph:UserWarning",
+    "ignore:Port [0-9]+ is already in use:UserWarning",
+    "ignore::lazyvol.errors.LazyvolWarning",
+]
+
+
+def on_cluster(test):
+    for warning in CLUSTER:
+        test = pytest.mark.filterwarnings(warning)(test)
+    return test
+
+
+def mapped(volume, function):
+    """Return the volume with a function of each block, and of the number of its first slice."""
+
+    def each(block, block_info=None):
+        return function(block, block_info[0]["array-location"][0][0])
+
+    return volume.copy(data=volume.data.map_blocks(each, dtype=volume.dtype, meta=np.empty((0, 0, 0), volume.dtype)))
+
+
+@on_cluster
+@pytest.mark.usefixtures("cluster")
+def test_a_worker_that_is_killed_costs_nothing(volume, store, tmp_path):
+    killed = tmp_path / "killed"
+
+    def kill(block, first):
+        if first == 8 and not killed.exists():
+            killed.write_text("")
+            os.kill(os.getpid(), 9)
+        return block
+
+    save(mapped(volume, kill), store)
+    assert killed.exists()
+    np.testing.assert_array_equal(lv.open_zarr(store).compute(scheduler="sync"), volume.compute(scheduler="sync"))
+    assert list(store.rglob("*.partial")) == []
+
+
+@on_cluster
+@pytest.mark.usefixtures("cluster")
+def test_workers_write_down_what_they_fill_before_it_is_used(damaged, store, partial, tmp_path):
+    stop = tmp_path / "stop"
+    stop.write_text("")
+
+    def fail(block, first):
+        if first == 12:
+            time.sleep(1)  # the others have been written by then
+            if stop.exists():
+                raise PixelReadError("the seventh")
+        return block
+
+    failing = mapped(damaged, fail)
+    with pytest.raises(PixelReadError):
+        save(failing, store)
+    written = {int(s.split("/")[3]) for s in shards_of(partial) if s.startswith("scale0")}
+    noted = {int(p.name) for p in (partial / "lazyvol.filled").iterdir()}
+    assert {k for k in (2, 3, 9, 14) if k // 2 in written} <= noted <= {2, 3, 9, 14}
+    assert noted
+    stop.unlink()
+    with dask.config.set(scheduler="sync"):
+        save(failing, store)
+    assert filled_slices(store) == (2, 3, 9, 14)
+
+
+SLOW = """
+import time
+import numpy as np
+import lazyvol as lv
+import lazyvol.chunks
+
+
+def wait(block):
+    time.sleep(0.3)
+    return block
+
+
+def slow(folder):
+    lazyvol.chunks.CHUNK_BYTES = lazyvol.chunks.SHARD_BYTES = 2 * 8 * 8 * 2
+    volume = lv.open_volume(folder)
+    return volume.copy(data=volume.data.map_blocks(wait, dtype=volume.dtype, meta=np.empty((0, 0, 0), "int16")))
+"""
+CLIENT = """
+import sys
+import distributed
+import lazyvol as lv
+from slow import slow
+
+if __name__ == "__main__":
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with distributed.Client(cluster):
+            lv.save_zarr(slow(sys.argv[1]), sys.argv[2], levels=3)
+"""
+WITHOUT = """
+import sys
+import lazyvol as lv
+from slow import slow
+
+lv.save_zarr(slow(sys.argv[1]), sys.argv[2], levels=3)
+"""
+
+
+def test_a_client_that_is_killed_is_gone_on_with(paths, store, partial, tmp_path, whole):
+    pytest.importorskip("distributed")
+    for name, text in {"slow": SLOW, "client": CLIENT, "without": WITHOUT}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    given = [str(paths[0].parent), str(store)]
+    client = subprocess.Popen([sys.executable, str(tmp_path / "client.py"), *given], env=env, start_new_session=True)
+    try:
+        for _ in range(600):
+            if len(shards_of(partial)) >= 3 or client.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert client.poll() is None
+        client.kill()
+        client.wait()
+        with pytest.raises(IncompleteStoreError, match=rf"is incomplete: \d+ of {SHARDS} shards"):
+            lv.open_zarr(store)
+        before = {s: (partial / s).stat().st_ino for s in shards_of(partial)}
+        subprocess.run([sys.executable, str(tmp_path / "without.py"), *given], check=True, env=env)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(client.pid, 9)
+    assert files_of(store).keys() == whole.keys()
+    assert {s: whole[s] for s in shards_of(store)} == {s: files_of(store)[s] for s in shards_of(store)}
+    assert before
+    assert before == {s: (store / s).stat().st_ino for s in before}
+
+
+# Two writers
+
+TWO = """
+import sys, time
+import dask
+import lazyvol as lv
+import lazyvol.chunks, lazyvol.store, lazyvol.opened, lazyvol.finishing
+
+lazyvol.chunks.CHUNK_BYTES = lazyvol.chunks.SHARD_BYTES = 2 * 8 * 8 * 2
+volume = lv.open_volume(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with dask.config.set(scheduler="sync"):
+        lv.save_zarr(volume, sys.argv[2], levels=3)
+except lv.LazyvolError as error:
+    print(type(error).__name__, str(error), flush=True)
+else:
+    print("saved", flush=True)
+"""
+
+
+def start(script, *given):
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, given)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("left", ["nothing", "what a dead writer left"])
+def test_of_writers_at_once_one_saves_and_others_touch_nothing(paths, volume, store, partial, whole, left):
+    if left != "nothing":
+        stop_at(volume, store, 10)
+        (partial / "lazyvol.lock").write_text('{"host": "elsewhere", "pid": 1}')
+        os.utime(partial / "lazyvol.lock", (1, 1))
+    writers = [start(TWO, paths[0].parent, store) for _ in range(4)]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    said = [writer.communicate()[0].strip() for writer in writers]
+    assert "saved" in said
+    assert [s for s in said if s != "saved" and not s.startswith("StoreError") and "is being written by" not in s] == []
+    assert files_of(store) == whole
+    assert {p.name for p in store.parent.iterdir()} == {"dicom", "a.zarr", "whole"}
+
+
+def test_of_those_who_find_a_dead_lock_one_takes_it(partial):
+    partial.mkdir()
+    entered, at_once, refused = [], [], []
+
+    def take():
+        try:
+            with lv.lock.locked(str(partial)):
+                entered.append(1)
+                at_once.append(len(entered))
+                time.sleep(0.02)
+                entered.pop()
+        except StoreError:
+            refused.append(1)
+
+    for _ in range(40):
+        partial.mkdir(exist_ok=True)
+        (partial / "lazyvol.lock").write_text('{"host": "elsewhere", "pid": 1}')
+        os.utime(partial / "lazyvol.lock", (1, 1))
+        threads = [threading.Thread(target=take) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert set(at_once) == {1}
+    assert refused
+
+
+def test_a_writer_that_was_silent_for_too_long_leaves_the_store_to_the_other(volume, store, partial):
+    """As one on a computer that was put to sleep."""
+    other = json.dumps({"host": "elsewhere", "pid": 1, "token": "other"})
+
+    def take_over(block, first):
+        if first == 8:
+            (partial / "lazyvol.lock").write_text(other)
+        return block
+
+    with pytest.raises(StoreError, match="was taken over by another process"):
+        save(mapped(volume, take_over), store)
+    assert (partial / "lazyvol.lock").read_text() == other
+    assert not store.exists()
+
+
+def test_a_task_that_outlives_its_writer_writes_nothing_into_anothers_store(volume, store, partial):
+    def begin_another(block, first):
+        if first == 8:
+            root = json.loads((partial / "zarr.json").read_text())
+            root["attributes"]["lazyvol"]["uid"] = "another"
+            (partial / "zarr.json").write_text(json.dumps(root))
+        return block
+
+    with pytest.raises(StoreError, match="is no longer what this writer began"):
+        save(mapped(volume, begin_another), store)
