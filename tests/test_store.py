@@ -570,102 +570,137 @@ def test_a_store_is_read_without_the_lock_of_its_successor(volume, store, alive)
 
 # Killed in the middle
 
-KILLS = 20
+KILLS = {"new": 20, "replaced": 6}
 KILLER = """
 import json, os, signal, sys, time
 import numpy as np
 import dask
 import lazyvol as lv
-import lazyvol.chunks, lazyvol.opened, lazyvol.store
+import lazyvol.chunks, lazyvol.finishing, lazyvol.opened, lazyvol.store
+import numcodecs.blosc, xarray.backends.zarr, zarr.codecs
 
-folder, kills = sys.argv[1], int(sys.argv[2])
+folder, kind, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
 lazyvol.chunks.CHUNK_BYTES = lazyvol.chunks.SHARD_BYTES = 2 * 128 * 128 * 2
 volume = lv.open_volume(folder + "/dicom")
 
 
-def start(name):
+def start(work):
+    "Return a process that does some work, and a pipe with what it returns."
+    get, put = os.pipe()
     child = os.fork()
     if child == 0:
-        with dask.config.set(num_workers=2):
-            lv.save_zarr(volume, folder + "/" + name)
+        try:
+            with dask.config.set(num_workers=2):
+                os.write(put, json.dumps(work()).encode())
+        except BaseException as error:
+            os.write(put, json.dumps(repr(error)).encode())
         os._exit(0)
-    return child
+    os.close(put)
+    return child, get
+
+
+def done(started):
+    child, get = started
+    status = os.waitpid(child, 0)[1]
+    with os.fdopen(get) as said:
+        return os.WIFSIGNALED(status), json.loads(said.read() or "null")
+
+
+def save(name, volume=volume):
+    lv.save_zarr(volume, f"{folder}/{name}.zarr", levels=3, overwrite=kind == "replaced")
+
+
+def seen(name):
+    try:
+        found = lv.open_zarr(f"{folder}/{name}.zarr").values
+    except lv.LazyvolError as error:
+        return type(error).__name__, str(error)
+    if (found == volume.values).all():
+        return "whole", ""
+    return "old" if (found == volume.values + 1).all() else "DAMAGED", ""
+
+
+def shards(name):
+    found = (f for scale in range(3) for _, _, f in os.walk(f"{folder}/{name}.zarr.partial/scale{scale}/image/c"))
+    return sum(f.isdecimal() for files in found for f in files)
+
+
+def prepared(name):
+    if kind == "replaced":
+        done(start(lambda: save(name, volume + 1)))
 
 
 def measured(name):
+    prepared(name)
     began = time.perf_counter()
-    os.waitpid(start(name), 0)
+    done(start(lambda: save(name)))
     return time.perf_counter() - began
 
 
-duration = sorted(measured(f"whole{n}.zarr") for n in range(3))[1]
-inside = []
+duration = min(measured(f"whole{n}") for n in range(3))
+found = []
 for n in range(kills):
-    child = start(f"killed{n}.zarr")
+    name = f"killed{n}"
+    prepared(name)
+    writer = start(lambda: save(name))
     time.sleep(duration * (n + 0.5) / kills)
-    os.kill(child, signal.SIGKILL)
-    inside.append(os.WIFSIGNALED(os.waitpid(child, 0)[1]))
-print(json.dumps({"duration": duration, "inside": inside}))
+    os.kill(writer[0], signal.SIGKILL)
+    inside, _ = done(writer)
+    there = shards(name)
+    _, (what, said) = done(start(lambda: seen(name)))
+    _, again = done(start(lambda: save(name)))
+    found.append({"inside": inside, "shards": there, "what": what, "said": said, "again": again})
+print(json.dumps({"duration": duration, "found": found}))
 """
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """Folder, volume, and whether each of twenty writers was killed before it was done."""
+@pytest.fixture(scope="module", params=KILLS)
+def killed(request, tmp_path_factory):
+    """Folder, kind, and what became of writers that were killed at moments all over a save with levels."""
     if not hasattr(os, "fork"):
         pytest.skip("os.fork does not exist here")
     folder = tmp_path_factory.mktemp("killed")
     noise = np.random.default_rng(0).integers(-1024, 3000, (128, 128, 128))
     write_series(folder / "dicom", noise, spacing=(1.0, 1.0, 1.0), bits_stored=12, signed=False)
-    script = folder / "killer.py"
-    script.write_text(KILLER)
-    command = [sys.executable, script, folder, str(KILLS)]
-    done = subprocess.run(command, check=True, capture_output=True, cwd=folder)
-    return folder, lv.open_volume(folder / "dicom").compute(), json.loads(done.stdout)["inside"]
+    command = [sys.executable, "-c", KILLER, str(folder), request.param, str(KILLS[request.param])]
+    done = subprocess.run(command, check=False, capture_output=True, cwd=folder, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["found"]
+    print(request.param, [(f["inside"], f["shards"], f["what"]) for f in found])
+    return folder, request.param, found
 
 
 def test_writers_were_killed_while_they_wrote(killed):
-    _, _, inside = killed
-    assert sum(inside) >= KILLS // 4  # how many depends on what else the machine does
-
-
-def outcome(store, volume):
-    try:
-        again = lv.open_zarr(store)
-    except (IncompleteStoreError, SourceNotFoundError) as error:
-        return type(error).__name__
-    return "whole" if bool((again == volume).all()) else "DAMAGED"
+    _, _, found = killed
+    assert sum(f["inside"] for f in found) >= len(found) // 4  # how many depends on what else the machine does
 
 
 def test_a_killed_writer_leaves_a_store_that_is_refused_or_whole(killed):
-    folder, volume, _ = killed
-    assert "DAMAGED" not in [outcome(folder / f"killed{n}.zarr", volume) for n in range(KILLS)]
-
-
-def test_killed_stores_say_that_they_are_incomplete(killed):
-    folder, volume, _ = killed
-    found = [outcome(folder / f"killed{n}.zarr", volume) for n in range(KILLS)]
-    assert found.count("IncompleteStoreError") >= KILLS // 4
+    _, kind, found = killed
+    refused = {"new": {"IncompleteStoreError", "SourceNotFoundError"}, "replaced": {"old"}}[kind]
+    assert {f["what"] for f in found} <= {"whole"} | refused
 
 
 def test_killed_stores_say_how_many_shards_they_hold(killed):
-    folder, _, _ = killed
-    for n in range(KILLS):
-        try:
-            lv.open_zarr(folder / f"killed{n}.zarr")
-        except IncompleteStoreError as error:
-            said = re.search(r" incomplete: (\d+) of 64 shards", str(error))
-            files = [p for p in (folder / f"killed{n}.zarr.partial/scale0/image/c").rglob("*") if p.is_file()]
-            assert not said or int(said[1]) == sum(p.name.isdecimal() for p in files)
-        except SourceNotFoundError:
-            pass
+    _, _, found = killed
+    counted = [(re.search(r"incomplete: (\d+) of (?:\d+|an unknown number of) shards", f["said"]), f) for f in found]
+    assert all(said for said, f in counted if f["what"] == "IncompleteStoreError")
+    assert [int(said[1]) for said, f in counted if said] == [f["shards"] for said, f in counted if said]
 
 
-@pytest.mark.parametrize("n", [2, KILLS // 2, KILLS - 3])
-def test_a_killed_store_can_be_saved_again(killed, n):
-    folder, volume, _ = killed
-    lv.save_zarr(volume, folder / f"killed{n}.zarr", overwrite=True)
-    assert outcome(folder / f"killed{n}.zarr", volume) == "whole"
+def test_a_killed_store_is_gone_on_with_to_the_very_bytes(killed):
+    folder, _, found = killed
+    assert [f["again"] for f in found] == [None] * len(found)
+    expected = content_of(folder / "whole0.zarr")
+    assert [n for n in range(len(found)) if content_of(folder / f"killed{n}.zarr") != expected] == []
+
+
+def content_of(store):
+    """Return the files of a store, without the number that differs between any two."""
+    found = files_of(store)
+    root = json.loads(found.pop("zarr.json"))
+    del root["attributes"]["lazyvol"]["uid"]
+    return found | {"zarr.json": root}
 
 
 # Damaged
