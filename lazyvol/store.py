@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import glob
+import itertools
 import os
 import re
 import shutil
@@ -293,7 +294,7 @@ def _fill(
     journal = Journal(place, uid, images_by_frame(volume))
     with failures_told(journal, f"lazyvol-{uid}"), _bar(progress), announced(place):
         written = dask_compute(*tasks)  # type: ignore[no-untyped-call]
-    for path, key, checksum in written:
+    for path, key, checksum in itertools.chain(*written):
         checksums[path][key] = checksum
     said = plan.volume.attrs.get("findings", [])
     findings = [said] if isinstance(said, str) else list(said)  # netCDF makes a string of a list of one

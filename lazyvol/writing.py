@@ -96,7 +96,7 @@ def shard_tasks(
     nearest: bool,
     uid: str = "",
 ) -> list[Any]:
-    """Return a task for each shard that is absent; each returns path, key, and CRC-32C of what it wrote.
+    """Return tasks that write the shards that are absent; each returns path, key, and CRC-32C of all that it wrote.
 
     Parameters
     ----------
@@ -115,26 +115,36 @@ def shard_tasks(
     """
     needed = _needed(levels, absent)
     members = _blocks_of(data, levels[0], needed[0])
+    before: dict[Number, list[Any]] = {}
     tasks = []
     for n, level in enumerate(levels):
         below = levels[n + 1] if n + 1 < len(levels) else None
         pieces: dict[Number, list[Any]] = defaultdict(list)
+        done: dict[Number, list[Any]] = defaultdict(list)
         for shard in sorted(needed[n]):
             key = level.keys[shard]
             if key in absent[level.path]:
                 held = delayed(list, pure=False)(members.pop(shard))
-                tasks.append(_write_task(place, uid, level, key, held))
+                written = [_write_task(place, uid, level, key, held, before.get(shard, []))]
             else:
-                extent = level.extent(shard)
+                extent, written = level.extent(shard), before.get(shard, [])
                 held = delayed(_read_back, pure=False)(place, f"{level.path}/{key}", level.form, extent)
-            if below is not None:
-                start = [s * c // f for s, c, f in zip(shard, level.form.shard, below.factors, strict=True)]
-                over, within = zip(*map(divmod, start, below.form.shard), strict=True)
-                if over in needed[n + 1]:
-                    half = delayed(_half, pure=False)(held, level.extent(shard), below.factors, nearest)
-                    pieces[over].append((within, half))
-        members = pieces
+            over, within = _place_below(level, shard, below) if below is not None else ((), ())
+            if below is not None and over in needed[n + 1]:
+                half = delayed(_half, pure=False)(held, level.extent(shard), below.factors, nearest)
+                pieces[over].append((within, half))
+                done[over] += written
+            else:
+                tasks += written
+        members, before = pieces, done
     return tasks
+
+
+def _place_below(level: Level, shard: Number, below: Level) -> tuple[Number, Number]:
+    """Return in which shard of the next level a shard lies, and where in it."""
+    start = [s * c // f for s, c, f in zip(shard, level.form.shard, below.factors, strict=True)]
+    over, within = zip(*map(divmod, start, below.form.shard), strict=True)
+    return over, within
 
 
 def _needed(levels: Sequence[Level], absent: Mapping[str, Collection[str]]) -> list[set[Number]]:
@@ -143,8 +153,7 @@ def _needed(levels: Sequence[Level], absent: Mapping[str, Collection[str]]) -> l
     for n in range(len(levels) - 1, 0, -1):
         above, level = levels[n - 1], levels[n]
         for shard in above.keys:
-            start = [s * c // f for s, c, f in zip(shard, above.form.shard, level.factors, strict=True)]
-            if tuple(s // c for s, c in zip(start, level.form.shard, strict=True)) in needed[n]:
+            if _place_below(above, shard, level)[0] in needed[n]:
                 needed[n - 1].add(shard)
     return needed
 
@@ -165,22 +174,33 @@ def _blocks_of(data: Any, level: Level, needed: Collection[Number]) -> dict[Numb
     return members
 
 
-def _write_task(place: Place, uid: str, level: Level, key: str, held: Any) -> Any:
-    """Return the task that writes a shard, after others that share its compression: so few slabs are held at once."""
+def _write_task(place: Place, uid: str, level: Level, key: str, held: Any, before: list[Any]) -> Any:
+    """Return the task that writes a shard, after others that share its compression: so few slabs are held at once.
+
+    It comes after those that write what the shard is a half of, and hands on what they return: a tree, which dask
+    walks branch by branch. Of tasks that end apart it would leave the halves of many lying.
+    """
     chunks = range(prod(level.form.counts))
     each = -(-len(chunks) // _PARTS)
     encode = delayed(encode_chunks, pure=False)
     parts = [encode(level.form, held, chunks[n : n + each]) for n in range(0, len(chunks), each)]
-    return delayed(_write_shard, pure=False)(place, uid, level.path, key, parts)
+    return delayed(_write_shard, pure=False)(place, uid, level.path, key, parts, before)
 
 
-def _write_shard(place: Place, uid: str, path: str, key: str, parts: list[list[bytes]]) -> tuple[str, str, int]:
+Written = list[tuple[str, str, int]]
+"""Path, key, and CRC-32C of what was written."""
+
+
+def _write_shard(
+    place: Place, uid: str, path: str, key: str, parts: list[list[bytes]], before: Sequence[Written]
+) -> Written:
+    """Write a shard; return it and those before it."""
     if not is_of(place, uid):
         raise StoreError(f"{place.name} is no longer what this writer began: another one has taken over. Save again.")
     content = shard_parts([chunk for part in parts for chunk in part])
     place.write(f"{path}/{key}", content)
     _give_memory_back()
-    return path, key, checksum_of(content)
+    return [(path, key, checksum_of(content)), *(each for written in before for each in written)]
 
 
 def _read_back(place: Place, key: str, form: ShardForm, shape: Sequence[int]) -> list[Block]:

@@ -13,15 +13,20 @@ import time
 from pathlib import Path
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from dask.callbacks import Callback
 
 import lazyvol as lv
 from lazyvol import chunks as cuts
 from lazyvol.errors import IncompleteStoreError, PixelReadError, StoreError
 from lazyvol.phantom import write_series
+from lazyvol.place import LocalPlace
+from lazyvol.shards import ShardForm
+from lazyvol.writing import Level, shard_tasks
 
 SHAPE = (16, 8, 8)
 SLAB = 2 * 8 * 8 * 2
@@ -448,6 +453,18 @@ def test_a_writer_stopped_between_the_two_steps_loses_neither_store(volume, stor
     assert {p.name for p in store.parent.iterdir()} == {"dicom", "a.zarr"}
 
 
+def test_a_store_is_whole_only_after_its_coordinates(volume, store, partial, monkeypatch):
+    write_coordinates, seen = xr.Dataset.to_zarr, []
+
+    def look(*given, **options):
+        seen.append(json.loads((partial / "zarr.json").read_text())["attributes"]["lazyvol"]["complete"])
+        return write_coordinates(*given, **options)
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr", look)
+    save(volume, store)
+    assert seen == [False] * 3
+
+
 # What somebody else made stays
 
 
@@ -869,3 +886,33 @@ def test_a_task_that_outlives_its_writer_writes_nothing_into_anothers_store(volu
 
     with pytest.raises(StoreError, match="is no longer what this writer began"):
         save(mapped(volume, begin_another), store)
+
+
+# Memory
+
+
+def halves_held(slabs, folder):
+    """Return how many halves of slabs wait at once for the level below, at eight levels of so many slabs."""
+    form, levels = ShardForm((64,), (8,), "<i2", 0), []
+    for n in range(8):
+        keys = {(k,): f"c/{k}" for k in range(-(-slabs // 2**n))}
+        levels.append(Level(f"scale{n}", (64 * slabs // 2**n,), form, keys, (2,)))
+    data = da.map_blocks(lambda block_id: np.full(64, block_id[0], "int16"), chunks=((64,) * slabs,), dtype="int16")
+    folder.mkdir()
+    (folder / "zarr.json").write_text("{}")
+    tasks = shard_tasks(
+        data, levels, LocalPlace(str(folder)), {each.path: set(each.keys.values()) for each in levels}, nearest=False
+    )
+    held = [0]
+
+    def count(_key, _result, _dsk, state, _worker):
+        held.append(sum(str(key).startswith("_half") for key in state["cache"]))
+
+    with Callback(posttask=count):
+        written = dask.compute(*tasks)
+    assert len({each for some in written for each in some}) == sum(len(each.keys) for each in levels)
+    return max(held)
+
+
+def test_no_more_halves_wait_in_a_volume_of_four_times_the_length(tmp_path):
+    assert halves_held(512, tmp_path / "long") <= halves_held(128, tmp_path / "short") + 4
