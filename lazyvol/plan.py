@@ -7,7 +7,7 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from lazyvol.arrangement import SPACE, Arrangement, arrangement_of
 from lazyvol.chunks import Cut, chunked, lower_cut, store_chunks
-from lazyvol.convention import geometry_of
+from lazyvol.convention import geometry_of, strict_attrs
 from lazyvol.errors import OptionError
-from lazyvol.ome import level_coordinates
+from lazyvol.ome import Version, level_coordinates
 from lazyvol.place import Place, ZarrPlace
 from lazyvol.pyramid import halves_of
 from lazyvol.shards import BLOSC
@@ -65,6 +65,12 @@ class Plan:
     nearest: bool
     """Whether lower levels take one voxel instead of the mean."""
 
+    version: Version
+    """Of OME-Zarr."""
+
+    group: str | None
+    """Where in the store of its image a label image lies; None for a store of its own."""
+
     fingerprint: str
     """Equal for equal volumes and options, and nothing leads back from it without the key."""
 
@@ -73,6 +79,7 @@ class Plan:
         found = xr.Dataset(coords=self.volume.coords)
         for factors in self.factors[:level]:
             found = level_coordinates(found, factors)
+        found["geometry"].attrs = strict_attrs(found["geometry"].attrs, "the geometry")
         return found.isel(image or {})
 
     def shape(self, level: int) -> tuple[int, ...]:
@@ -138,6 +145,8 @@ def plan_of(
     levels: Levels,
     codec: Codec,
     nearest: bool,
+    version: Version,
+    group: str | None,
     identifiers: str,
     key: bytes,
 ) -> Plan:
@@ -151,7 +160,7 @@ def plan_of(
         If the array carries no geometry.
     """
     geometry_of(volume)
-    _require_options(name, levels, codec)
+    _require_options(name, levels, codec, version)
     arrangement, token = arrangement_of(volume), _token_of(volume)
     blocks = volume if volume.chunks else chunked(volume.rename(NAME), "auto", token=token)
     stored = arrangement.stored(blocks)
@@ -169,13 +178,15 @@ def plan_of(
     for each in factors:
         sizes = {d: n // each.get(d, 1) for d, n in sizes.items()}
         cuts.append(lower_cut(cuts[-1], sizes, each))
-    options = [name, [list(map(dict, c)) for c in cuts], factors, repr(codec), nearest, identifiers, LAYOUT]
+    options = [name, [list(map(dict, c)) for c in cuts], factors, repr(codec), nearest, identifiers, version, LAYOUT]
     about = json.dumps([arrangement.as_attrs(), options, digest_of(stored.coords, stored.attrs), token], default=str)
     fingerprint = hmac.new(key, about.encode(), hashlib.sha256).hexdigest()
-    return Plan(stored, arrangement, name or NAME, tuple(cuts), tuple(factors), codec, nearest, fingerprint)
+    return Plan(stored, arrangement, name or NAME, tuple(cuts), tuple(factors), codec, nearest, version, group, fingerprint)
 
 
-def _require_options(name: Any, levels: Any, codec: Any) -> None:
+def _require_options(name: Any, levels: Any, codec: Any, version: Any) -> None:
+    if version not in get_args(Version):
+        raise OptionError(f"version={version!r} must be one of {', '.join(map(repr, get_args(Version)))}.")
     if not (name is None or (isinstance(name, str) and name.isidentifier())):
         raise OptionError(f"name={name!r} must be a word, such as 'image', or None.")
     whole = isinstance(levels, int) and not isinstance(levels, bool) and levels > 0

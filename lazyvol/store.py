@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from importlib.metadata import version
+from importlib import metadata
 from typing import Any
 
 import xarray as xr
@@ -25,7 +25,7 @@ from lazyvol.errors import OptionError, StoreError
 from lazyvol.failures import failures_noted, filled_finding
 from lazyvol.finishing import finish
 from lazyvol.lock import LOCK, locked
-from lazyvol.ome import VERSION
+from lazyvol.ome import VERSION, Version
 from lazyvol.opened import root_of
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of
 from lazyvol.plan import Codec, Lengths, Levels, Plan, plan_of
@@ -48,6 +48,7 @@ def save_zarr(
     levels: Levels = "auto",
     codec: Codec = "auto",
     identifiers: Identifiers = "none",
+    version: Version = "0.5",
     overwrite: bool = False,
     compute: bool = True,
     progress: bool | None = None,
@@ -84,6 +85,9 @@ def save_zarr(
     identifiers
         ``"none"`` replaces UIDs by keyed one-way ones; ``"uids"`` keeps them. Paths of source files
         are never written.
+    version
+        Of OME-Zarr. ``"0.6"`` adds the exact affine to the patient's coordinates, of tilted and oblique volumes too;
+        fewer tools read it yet.
     overwrite
         Replace a Zarr store that exists, or the rest of another one; anything else under that name stays and raises.
     compute
@@ -110,7 +114,7 @@ def save_zarr(
 
     Notes
     -----
-    OME-Zarr (NGFF) 0.5 with anatomical orientation by RFC-4.
+    OME-Zarr (NGFF) 0.5 or 0.6 with anatomical orientation by RFC-4.
 
     Examples
     --------
@@ -123,7 +127,8 @@ def save_zarr(
     """
     if not compute:
         options: Any = {"name": name, "group": group, "chunks": chunks, "shards": shards, "levels": levels}
-        options |= {"codec": codec, "identifiers": identifiers, "overwrite": overwrite, "progress": progress}
+        options |= {"codec": codec, "identifiers": identifiers, "version": version}
+        options |= {"overwrite": overwrite, "progress": progress}
         return delayed(partial(save_zarr, volume, store, **options), pure=False)()
     place = place_of(store, writable=True)
     if identifiers not in ("none", "uids") or overwrite not in (True, False):
@@ -143,6 +148,8 @@ def save_zarr(
         levels=levels,
         codec=codec,
         nearest=label,
+        version=version,
+        group=group,
         identifiers=identifiers,
         key=b"" if identifiers == "uids" else read_key(),
     )
@@ -272,7 +279,7 @@ def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> bo
     said = plan.about() | {
         "identifiers": identifiers,
         "uid": uuid.uuid4().hex,
-        "version": version("lazyvol"),
+        "version": metadata.version("lazyvol"),
         "complete": False,
     }
     zarr.create_group(place.store, attributes={"lazyvol": said})
