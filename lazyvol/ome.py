@@ -12,7 +12,7 @@ import xarray as xr
 
 from lazyvol.arrangement import SPACE
 from lazyvol.convention import geometry_of
-from lazyvol.geometry import Geometry
+from lazyvol.geometry import SPACING_RTOL, Geometry
 
 __all__ = ["geometry_at", "image_label", "level_coordinates", "multiscale", "omero", "steps_and_starts"]
 
@@ -105,12 +105,14 @@ def steps_and_starts(
         values = np.atleast_1d(labels.values) if labels is not None and usable else np.zeros(1)
         values = values if np.isfinite(values).all() else np.zeros(1)
         step, start = float(known.get(dim, np.nan)), float(values.flat[0])
-        if not (usable and np.isfinite(step) and step > 0):
-            if above is not None:
-                factor = (factors or {}).get(dim, 1)
-                step, start = above[0][n] * factor, above[1][n] + above[0][n] * (factor - 1) / 2
-            else:
-                step = float(np.ptp(values)) / max(values.size - 1, 1) or 1.0
+        even = usable and step > 0
+        if above is not None:
+            factor = (factors or {}).get(dim, 1)
+            derived = above[0][n] * factor
+            if not (even and abs(step - derived) <= SPACING_RTOL * derived):
+                step, start = derived, above[1][n] + above[0][n] * (factor - 1) / 2
+        elif not even:
+            step = float(np.ptp(values)) / max(values.size - 1, 1) or 1.0
         scale.append(step)
         translation.append(start)
     return scale, translation

@@ -139,11 +139,11 @@ def test_the_corners_lie_where_the_volume_has_them(store):
             directions = np.reshape(ours.coords["geometry"].attrs["directions"], (3, 3))
             for corner in product(*((0, n - 1) for n in grid.shape)):
                 mm = [theirs.translation[d] + k * theirs.scale[d] for d, k in zip("zyx", corner, strict=True)]
-                labels = [np.atleast_1d(ours[d].values)[k] for d, k in zip("zyx", corner, strict=True)]
-                np.testing.assert_allclose(mm @ directions, labels @ directions, rtol=0, atol=WITHIN)
-                if even and np.isfinite(grid.spacing).all():
+                if np.isfinite(grid.spacing).all():
                     place = (grid.affine @ [*corner, 1])[:3]
-                    np.testing.assert_allclose(mm @ directions, place, rtol=0, atol=WITHIN)
+                else:
+                    place = [np.atleast_1d(ours[d].values)[k] for d, k in zip("zyx", corner, strict=True)] @ directions
+                np.testing.assert_allclose(mm @ directions, place, rtol=0, atol=WITHIN)
 
 
 def test_levels_lie_in_each_other(store):
@@ -152,8 +152,8 @@ def test_levels_lie_in_each_other(store):
         datasets = store.ome(image)["multiscales"][0]["datasets"]
         each = [[t["scale"], n["translation"]] for t, n in (d["coordinateTransformations"] for d in datasets)]
         for (upper, lower), factors in zip(zip(each[:-1], each[1:], strict=True), store.about["factors"], strict=True):
-            np.testing.assert_allclose(lower[0], np.multiply(upper[0], factors), rtol=1e-9)
-            np.testing.assert_allclose(lower[1], upper[1] + np.multiply(upper[0], np.subtract(factors, 1)) / 2, atol=WITHIN)
+            np.testing.assert_allclose(lower[0], np.multiply(upper[0], factors), rtol=1e-3)
+            np.testing.assert_allclose(lower[1], upper[1] + np.multiply(upper[0], np.subtract(factors, 1)) / 2, atol=5e-3)
 
 
 def test_axes_have_units_where_they_are_known(store):
@@ -216,8 +216,8 @@ def test_lower_levels_are_means(store):
         for level, factors in enumerate(store.about["factors"]):
             upper, lower = (store.opened(selection, n).values for n in (level, level + 1))
             expected = halves(upper, factors, nearest=store.about["nearest"])
-            exact = upper.dtype.kind != "f"
-            np.testing.assert_allclose(lower, expected, rtol=0 if exact else 1e-6, atol=0 if exact else 1e-6)
+            largest = np.abs(upper[np.isfinite(upper)]).max(initial=0) if upper.dtype.kind == "f" else 0
+            np.testing.assert_allclose(lower, expected, rtol=0, atol=1e-6 * largest)
 
 
 def test_xarray_reads_the_store_where_lazyvol_is_not_loaded(tmp_path):
