@@ -64,10 +64,12 @@ def _ome(place: Place, plan: Plan, image: str, scales: list[xr.Dataset], *, labe
         levels.append((f"scale{n}/{plan.name}", scale, translation))
     ome = {
         "version": plan.version,
-        "multiscales": [multiscale(plan.name, order, levels, scales[0], nearest=plan.nearest)],
+        "multiscales": [multiscale(plan.name, order, levels, scales[0], nearest=plan.nearest, version=plan.version)],
     }
     if label:
-        return ome | {"image-label": image_label(plan.volume.attrs, of_image=plan.group is not None)}
+        return ome | {
+            "image-label": image_label(plan.volume.attrs, of_image=plan.group is not None, version=plan.version)
+        }
     return ome | {"omero": _omero(place, plan, plan.path(image, len(scales) - 1), scales[0])}
 
 

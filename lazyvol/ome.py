@@ -1,4 +1,4 @@
-"""What OME-Zarr tools read of a store: axes, scales, places, orientation and windows (NGFF 0.5, RFC-4)."""
+"""What OME-Zarr tools read of a store: axes, scales, places, orientation and windows (NGFF 0.5 and 0.6, RFC-4)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from lazyvol.arrangement import SPACE
@@ -16,6 +17,7 @@ from lazyvol.geometry import SPACING_RTOL, Geometry
 
 __all__ = ["geometry_at", "image_label", "level_coordinates", "multiscale", "omero", "steps_and_starts"]
 
+Array = npt.NDArray[np.float64]
 Version = Literal["0.5", "0.6"]
 VERSION: Version = "0.5"
 
@@ -28,6 +30,10 @@ _WORDS = {
     "I": "superior-to-inferior",
 }
 """Anatomical orientation (RFC-4) by the side of the patient that an axis grows towards."""
+_GRID = "intrinsic"
+"""The coordinate system of the labels z, y, x (NGFF 0.6)."""
+_HUES = 0.618
+"""Turns of the colour wheel between numbers, so that neighbours differ."""
 _TIMES = {"s": "second", "ms": "millisecond"}
 _SAMPLES = {"R": ("red", "FF0000"), "G": ("green", "00FF00"), "B": ("blue", "0000FF")}
 
@@ -67,7 +73,7 @@ def _blank(coordinates: xr.Dataset) -> xr.DataArray:
 
 def _labels(coordinates: xr.Dataset, dim: str) -> xr.DataArray | None:
     """Return the labels of a dimension; None if it has none, where `coords.get` counts."""
-    return coordinates.coords[dim] if dim in coordinates.coords else None
+    return coordinates.coords[dim] if dim in coordinates.coords else None  # noqa: SIM401
 
 
 def steps_and_starts(
@@ -125,8 +131,9 @@ def multiscale(
     coordinates: xr.Dataset,
     *,
     nearest: bool,
+    version: Version,
 ) -> dict[str, Any]:
-    """Return the metadata of one image of several levels (NGFF 0.5 "multiscales").
+    """Return the metadata of one image of several levels (NGFF "multiscales").
 
     Parameters
     ----------
@@ -140,17 +147,44 @@ def multiscale(
         Of its first level, for units and orientation of its axes.
     nearest
         Whether lower levels take one of the voxels instead of their mean.
+    version
+        Of OME-Zarr.
     """
-    transformations = (
-        (path, [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}])
+    axes = [_axis(dim, coordinates) for dim in order]
+    steps = {
+        path: [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
         for path, scale, translation in levels
-    )
-    return {
-        "name": name,
-        "axes": [_axis(dim, coordinates) for dim in order],
-        "datasets": [{"path": path, "coordinateTransformations": t} for path, t in transformations],
-        "type": "nearest" if nearest else "mean",
     }
+    kind = "nearest" if nearest else "mean"
+    if version == "0.5":
+        datasets = [{"path": path, "coordinateTransformations": each} for path, each in steps.items()]
+        return {"name": name, "axes": axes, "datasets": datasets, "type": kind}
+    datasets = [
+        {
+            "path": path,
+            "coordinateTransformations": [
+                {"type": "sequence", "input": {"path": path}, "output": {"name": _GRID}, "transformations": each}
+            ],
+        }
+        for path, each in steps.items()
+    ]
+    systems = [{"name": _GRID, "axes": axes}]
+    found = {"name": name, "coordinateSystems": systems, "datasets": datasets, "type": kind}
+    if (directions := _directions_in_patient(coordinates)) is not None:
+        towards = dict(zip(SPACE, "SPL", strict=True))
+        oriented = {d: {"orientation": {"type": "anatomical", "value": _WORDS[to]}} for d, to in towards.items()}
+        systems.append({"name": "patient", "axes": [axis | oriented.get(axis["name"], {}) for axis in axes]})
+        matrix = np.eye(len(order), len(order) + 1)
+        matrix[-3:, -4:-1] = directions.T[::-1]  # space is last, in the order z, y, x
+        to = {"input": {"name": _GRID}, "output": {"name": "patient"}}
+        found["coordinateTransformations"] = [{"type": "affine", "affine": matrix.tolist(), **to}]
+    return found
+
+
+def _directions_in_patient(coordinates: xr.Dataset) -> Array | None:
+    """Return the directions if they lead from labels in mm to places in the patient."""
+    geometry = geometry_at(coordinates)
+    return np.asarray(geometry.directions) if geometry.is_known and geometry.convention == "LPS" else None
 
 
 def _axis(dim: str, coordinates: xr.Dataset) -> dict[str, Any]:
@@ -175,7 +209,8 @@ def _words_of(coordinates: xr.Dataset) -> dict[str, str]:
     directions = np.reshape(np.asarray(attrs["directions"], dtype=float), (3, 3))
     if not np.isfinite(directions).all() or attrs["convention"] != "LPS":
         return {}
-    letters = replace(geometry_at(coordinates), origin=(0, 0, 0), directions=tuple(map(tuple, directions))).axis_letters
+    rows: Any = tuple(map(tuple, directions.tolist()))  # what has no label has directions all the same
+    letters = replace(geometry_at(coordinates), origin=(0.0, 0.0, 0.0), directions=rows).axis_letters
     return {d: _WORDS[letter] for d, letter in letters._asdict().items()}
 
 
@@ -203,7 +238,7 @@ def omero(
     }
 
 
-def image_label(attrs: Mapping[str, Any], *, of_image: bool) -> dict[str, Any]:
+def image_label(attrs: Mapping[str, Any], *, of_image: bool, version: Version = VERSION) -> dict[str, Any]:
     """Return what the values of a label image stand for, and in which colours (NGFF 0.5 "labels").
 
     Readers want a colour for all values or for none, so what has no recommended one is given one here.
@@ -214,6 +249,8 @@ def image_label(attrs: Mapping[str, Any], *, of_image: bool) -> dict[str, Any]:
         Of the volume: ``segment_numbers`` and what belongs to them.
     of_image
         Whether the label image lies in the store of its image.
+    version
+        Of OME-Zarr.
 
     Examples
     --------
@@ -221,17 +258,18 @@ def image_label(attrs: Mapping[str, Any], *, of_image: bool) -> dict[str, Any]:
     {'version': '0.5', 'properties': [{'label-value': 3, 'name': 'liver'}]}
     """
     numbers, names, colours = (attrs.get(f"segment_{n}", []) for n in ("numbers", "labels", "colours"))
-    said: dict[str, Any] = {"version": VERSION} | ({"source": {"image": "../../"}} if of_image else {})
+    said: dict[str, Any] = {"version": version} | ({"source": {"image": "../../"}} if of_image else {})
     if len(numbers):
         said["properties"] = [{"label-value": int(n), "name": name} for n, name in zip(numbers, names, strict=True)]
     if any(colours):
         said["colors"] = [
-            {"label-value": int(n), "rgba": [*_colour(int(n), colour), 255]}
-            for n, colour in zip(numbers, colours, strict=True)
+            {"label-value": int(n), "rgba": _colour(int(n), colour)} for n, colour in zip(numbers, colours, strict=True)
         ]
     return said
 
 
-def _colour(number: int, hexed: str) -> bytes:
-    """Return a colour as three bytes; one by the number where there is none."""
-    return bytes.fromhex(hexed.lstrip("#")) if hexed else bytes(round(255 * c) for c in hsv_to_rgb(number * 0.618, 0.6, 0.9))
+def _colour(number: int, hexed: str) -> list[int]:
+    """Return red, green, blue and opacity: without a recommended colour one by the number, and 0 is not seen."""
+    if hexed:
+        return [*bytes.fromhex(hexed.lstrip("#")), 255]
+    return [*(round(255 * c) for c in hsv_to_rgb(number * _HUES % 1, 0.6, 0.9)), 255 if number else 0]

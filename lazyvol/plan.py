@@ -181,7 +181,9 @@ def plan_of(
     options = [name, [list(map(dict, c)) for c in cuts], factors, repr(codec), nearest, identifiers, version, LAYOUT]
     about = json.dumps([arrangement.as_attrs(), options, digest_of(stored.coords, stored.attrs), token], default=str)
     fingerprint = hmac.new(key, about.encode(), hashlib.sha256).hexdigest()
-    return Plan(stored, arrangement, name or NAME, tuple(cuts), tuple(factors), codec, nearest, version, group, fingerprint)
+    return Plan(
+        stored, arrangement, name or NAME, tuple(cuts), tuple(factors), codec, nearest, version, group, fingerprint
+    )
 
 
 def _require_options(name: Any, levels: Any, codec: Any, version: Any) -> None:

@@ -25,7 +25,7 @@ from lazyvol.errors import OptionError, StoreError
 from lazyvol.failures import failures_noted, filled_finding
 from lazyvol.finishing import finish
 from lazyvol.lock import LOCK, locked
-from lazyvol.ome import VERSION, Version
+from lazyvol.ome import Version
 from lazyvol.opened import root_of
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of
 from lazyvol.plan import Codec, Lengths, Levels, Plan, plan_of
@@ -158,7 +158,7 @@ def save_zarr(
     with _target(place) as target:
         _fill(target, plan, volume, identifiers=identifiers, label=label, overwrite=overwrite, progress=bool(progress))
     if group is not None and isinstance(place, LocalPlace):
-        _list_labels(place)
+        _list_labels(place, version)
     return None
 
 
@@ -181,12 +181,12 @@ def _group_place(place: Place, group: str, volume: xr.DataArray) -> LocalPlace:
     return LocalPlace(os.path.join(place.path, group))
 
 
-def _list_labels(place: LocalPlace) -> None:
+def _list_labels(place: LocalPlace, version: str) -> None:
     """Name a label image in its group, as OME-Zarr has it."""
     folder = os.path.dirname(place.path)
     names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and os.path.exists(f"{e.path}/zarr.json"))
     labels = zarr.open_group(folder, mode="a")
-    labels.update_attributes({"ome": {"version": VERSION, "labels": [n for n in names if "." not in n]}})
+    labels.update_attributes({"ome": {"version": version, "labels": [n for n in names if "." not in n]}})
 
 
 def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:

@@ -27,9 +27,16 @@ DIRECTIONS = {
     "tilted": ((0, np.sin(0.2), np.cos(0.2)), (0, 1, 0), (1, 0, 0)),
 }
 """Unit vectors of the steps along z, y and x."""
-DIRECTIONS["twice oblique"] = tuple(
-    map(tuple, np.array(DIRECTIONS["oblique"]) @ [[C, S, 0], [-S, C, 0], [0, 0, 1]])
-)
+DIRECTIONS["twice oblique"] = tuple(map(tuple, np.array(DIRECTIONS["oblique"]) @ [[C, S, 0], [-S, C, 0], [0, 0, 1]]))
+WORDS = {
+    "L": "right-to-left",
+    "R": "left-to-right",
+    "P": "anterior-to-posterior",
+    "A": "posterior-to-anterior",
+    "S": "inferior-to-superior",
+    "I": "superior-to-inferior",
+}
+"""Which way an axis grows (RFC-4), by the side that it grows towards."""
 TIMES = {"AcquisitionTime": [f"1200{s:09.6f}" for s in (0.0, 2.5, 5.0)]}
 ECHOES = {"EchoTime": [4.6, 9.2]}
 COMPONENTS = {"ImageType": [("ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE"), ("ORIGINAL", "PRIMARY", "PHASE MAP", "P")]}

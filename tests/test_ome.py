@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import warnings
 from contextlib import contextmanager
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pydicom
 import pytest
 import stores_made as made
 import xarray as xr
@@ -101,10 +103,10 @@ def store(request, tmp_path_factory):
 
 
 def test_ngff_zarr_accepts_every_image(store):
-    for image, _ in store.images:
+    for image, selection in store.images:
         with their_own_warnings():
             found = ngff_zarr.from_ome_zarr(str(store.path / image), validate=True)
-        assert [tuple(i.data.shape) for i in found.images] == [store.opened({}, n).shape[-len(store.arrangement.order):] for n in store.levels]
+        assert [tuple(i.data.shape) for i in found.images] == [store.opened(selection, n).shape for n in store.levels]
 
 
 def test_ome_zarr_models_accepts_every_image(store):
@@ -151,9 +153,11 @@ def test_levels_lie_in_each_other(store):
     for image, _ in store.images:
         datasets = store.ome(image)["multiscales"][0]["datasets"]
         each = [[t["scale"], n["translation"]] for t, n in (d["coordinateTransformations"] for d in datasets)]
-        for (upper, lower), factors in zip(zip(each[:-1], each[1:], strict=True), store.about["factors"], strict=True):
+        for (upper, lower), factors in zip(pairwise(each), store.about["factors"], strict=True):
             np.testing.assert_allclose(lower[0], np.multiply(upper[0], factors), rtol=1e-3)
-            np.testing.assert_allclose(lower[1], upper[1] + np.multiply(upper[0], np.subtract(factors, 1)) / 2, atol=5e-3)
+            np.testing.assert_allclose(
+                lower[1], upper[1] + np.multiply(upper[0], np.subtract(factors, 1)) / 2, atol=5e-3
+            )
 
 
 def test_axes_have_units_where_they_are_known(store):
@@ -243,3 +247,258 @@ def test_a_volume_comes_back_identical(store):
     xr.testing.assert_identical(again, store.volume.drop_vars("source", errors="ignore").compute().rename(again.name))
     assert str(lv.geometry_of(again)) == str(lv.geometry_of(store.volume))
     assert lv.findings_of(again) == lv.findings_of(store.volume)
+
+
+CODECS = [None, "auto", BloscCodec(cname="lz4"), ZstdCodec(level=3), GzipCodec(level=2)]
+
+
+@settings(deadline=None, max_examples=25)
+@given(data=st.data())
+def test_any_volume_with_any_options_comes_back_identical(data):
+    shape = data.draw(st.tuples(*(st.integers(1, n) for n in (7, 12, 12))))
+    gaps = data.draw(st.sampled_from([(), tuple(3 + k % 2 for k in range(shape[0] - 1))]))
+    folder = Path(tempfile.mkdtemp())
+    options = {"gaps": gaps} if gaps else {"directions": data.draw(st.sampled_from(sorted(made.DIRECTIONS)))}
+    volume = made.plain(folder / "dicom", shape, **options)
+    for dim in data.draw(st.lists(st.sampled_from(["time", "echo", "phase"]), max_size=3, unique=True)):
+        labels = np.sort(np.random.default_rng(1).random(data.draw(st.integers(1, 2))))
+        volume = xr.concat([volume] * labels.size, xr.Variable(dim, labels), coords="minimal", compat="override")
+    turns = data.draw(st.fixed_dictionaries({d: st.sampled_from([1, -1]) for d in "zyx"}))
+    volume = volume.isel({d: slice(None, None, turn) for d, turn in turns.items()})
+    volume = volume.transpose(*data.draw(st.permutations(volume.dims)))
+    volume = volume.astype(data.draw(st.sampled_from(["int16", "uint16", "float32", "float64", "int64", "bool"])))
+    volume.attrs["findings"] = data.draw(st.sampled_from([[], ["one"], ["one", "two"]]))
+    chunk = data.draw(st.dictionaries(st.sampled_from("zyx"), st.integers(1, 4)))
+    shards = {d: n * data.draw(st.integers(1, 3)) for d, n in chunk.items()}
+    path = folder / "a.zarr"
+    again = saved(
+        volume,
+        path,
+        chunks=chunk or None,
+        shards=shards or None,
+        levels=data.draw(st.integers(1, 3)),
+        codec=data.draw(st.sampled_from(CODECS)),
+        version=data.draw(st.sampled_from(["0.5", "0.6"])),
+    )
+    opened = lv.open_zarr(path)
+    xr.testing.assert_identical(opened.compute(), volume.drop_vars("source").compute().rename(opened.name))
+    for image, _ in again.images:
+        with their_own_warnings():
+            ngff_zarr.from_ome_zarr(str(path / image), validate=True)
+
+
+def test_by_default_all_but_uids_comes_back(tmp_path):
+    volume = made.many(tmp_path / "dicom", made.TIMES | made.ECHOES | made.COMPONENTS)
+    lv.save_zarr(volume, tmp_path / "a.zarr")
+    uids = ["sop_instance_uid", "geometry"]
+    again = lv.open_zarr(tmp_path / "a.zarr").drop_vars(uids)
+    xr.testing.assert_identical(again.compute(), volume.drop_vars([*uids, "source"]).compute())
+
+
+# What they show
+
+
+def test_metadata_are_strict_json(store):
+    """NaN is no JSON: readers in other languages refuse the whole store."""
+
+    def refuse(word):
+        raise ValueError(f"{word} is no JSON")
+
+    for path in store.path.rglob("zarr.json"):
+        json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_windows_are_within_what_there_can_be(store):
+    for image, _ in store.images:
+        ome = store.ome(image)
+        assert ("omero" in ome) != ("image-label" in ome)
+        for channel in ome.get("omero", {}).get("channels", []):
+            low, start, end, high = (channel["window"][k] for k in ("min", "start", "end", "max"))
+            assert np.isfinite([low, start, end, high]).all()
+            assert low <= start < end <= high
+
+
+@pytest.mark.parametrize("kind", ["colour", "colour and time", "in colour as float"])
+def test_colour_has_three_channels(kind, tmp_path):
+    found = saved(made.MADE[kind](tmp_path / "dicom"), tmp_path / "a.zarr")
+    channels = found.ome("")["omero"]["channels"]
+    assert [(c["label"], c["color"]) for c in channels] == [("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF")]
+
+
+def test_samples_in_another_order_keep_their_colours(tmp_path):
+    found = saved(made.colour(tmp_path / "dicom").isel(sample=[2, 0]), tmp_path / "a.zarr")
+    assert [c["label"] for c in found.ome("")["omero"]["channels"]] == ["blue", "red"]
+
+
+def window_of(found, image=""):
+    window = found.ome(image)["omero"]["channels"][0]["window"]
+    return window["start"], window["end"]
+
+
+def test_the_window_is_that_of_the_header(tmp_path):
+    volume = made.plain(tmp_path / "dicom", WindowCenter="50", WindowWidth="101")
+    assert window_of(saved(volume, tmp_path / "a.zarr")) == (-0.5, 99.5)
+
+
+def test_a_window_that_differs_between_slices_is_that_of_the_middle_one(tmp_path):
+    made.plain(tmp_path / "dicom")
+    for path in (tmp_path / "dicom").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.WindowCenter, dataset.WindowWidth = [str(100 * dataset.InstanceNumber), "101"]
+        dataset.save_as(path)
+    volume = lv.open_volume(tmp_path / "dicom")
+    centre = float(volume.window_center[3])
+    assert window_of(saved(volume, tmp_path / "a.zarr")) == (centre - 50.5, centre + 49.5)
+
+
+def test_without_a_window_it_is_that_of_the_values(tmp_path):
+    start, end = window_of(saved(made.many(tmp_path / "dicom", made.ECHOES), tmp_path / "a.zarr"))
+    assert 0 <= start < end <= 12 * 480
+
+
+TOWARDS = {
+    "axial": ("inferior-to-superior", "anterior-to-posterior", "right-to-left"),
+    "feet first": ("superior-to-inferior", "anterior-to-posterior", "left-to-right"),
+    "prone": ("inferior-to-superior", "posterior-to-anterior", "left-to-right"),
+    "sagittal": ("left-to-right", "superior-to-inferior", "anterior-to-posterior"),
+    "coronal": ("anterior-to-posterior", "superior-to-inferior", "right-to-left"),
+    "oblique": ("inferior-to-superior", "anterior-to-posterior", "right-to-left"),
+    "twice oblique": ("inferior-to-superior", "anterior-to-posterior", "right-to-left"),
+    "tilted": ("inferior-to-superior", "anterior-to-posterior", "right-to-left"),
+}
+
+
+@pytest.mark.parametrize("turn", [slice(None), slice(None, None, -1)], ids=["as it is", "flipped"])
+@pytest.mark.parametrize("kind", TOWARDS)
+def test_axes_say_which_way_they_grow(kind, turn, tmp_path):
+    """As stored: a flipped volume is stored the other way round, with labels that ascend."""
+    volume = made.plain(tmp_path / "dicom", directions=kind)
+    found = saved(volume[turn, turn, turn], tmp_path / "a.zarr")
+    axes = found.ome("")["multiscales"][0]["axes"]
+    ascending = volume.sortby(["z", "y", "x"])
+    letters = lv.geometry_of(ascending).axis_letters
+    assert tuple(a["orientation"]["value"] for a in axes) == tuple(made.WORDS[letter] for letter in letters)
+    if (np.diff(volume.z) > 0).all():
+        assert tuple(a["orientation"]["value"] for a in axes) == TOWARDS[kind]
+
+
+def test_a_projection_keeps_the_orientation_of_the_axes_that_stay(tmp_path):
+    found = saved(made.plain(tmp_path / "dicom").max("z", keep_attrs=True), tmp_path / "a.zarr")
+    axes = {a["name"]: a for a in found.ome("")["multiscales"][0]["axes"]}
+    assert axes["x"]["orientation"]["value"] == "right-to-left"
+    assert "orientation" not in axes["z"]
+
+
+# Labels
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.6"])
+@pytest.mark.parametrize("colours", ["all", "some", "none"])
+def test_a_label_map_has_its_names_and_colours(colours, version, tmp_path):
+    lv.save_zarr(made.plain(tmp_path / "dicom"), tmp_path / "a.zarr", version=version)
+    organs = made.segmented(tmp_path / "seg", "LABELMAP", colours)
+    lv.save_zarr(organs, tmp_path / "a.zarr", group="labels/organs", version=version)
+    assert zarr.open_group(tmp_path / "a.zarr/labels", mode="r").attrs["ome"] == {
+        "version": version,
+        "labels": ["organs"],
+    }
+    said = zarr.open_group(tmp_path / "a.zarr/labels/organs", mode="r").attrs["ome"]["image-label"]
+    assert said["source"] == {"image": "../../"}
+    assert [(p["label-value"], p["name"]) for p in said["properties"]] == [
+        (0, "Background"),
+        (1, "liver"),
+        (2, "spleen"),
+    ]
+    shown = {c["label-value"]: c["rgba"] for c in said.get("colors", [])}
+    assert list(shown) == ([] if colours == "none" else [0, 1, 2])
+    if shown:
+        assert np.abs(np.subtract(shown[1], [200, 30, 40, 255])).max() <= 3  # by way of CIELab
+        assert (shown[0][3], shown[2][3]) == (0, 255)
+    with their_own_warnings():
+        found = ngff_zarr.from_ome_zarr(str(tmp_path / "a.zarr/labels/organs"), validate=True)
+        np.testing.assert_array_equal(np.asarray(found.images[0].data), organs)
+        if version == "0.5":
+            group = zarr.open_group(tmp_path / "a.zarr/labels/organs", mode="r")
+            assert type(ome_zarr_models.open_ome_zarr(group)).__name__ == "ImageLabel"
+
+
+def test_a_segmentation_of_its_own_points_to_no_image(tmp_path):
+    found = saved(made.segmented(tmp_path / "seg", "LABELMAP"), tmp_path / "a.zarr")
+    assert "source" not in found.ome("")["image-label"]
+
+
+# Version 0.6
+
+KNOWN = ["plain", "larger", "flipped along all", "strided", "one slice", "time", "colour and time", "label map"]
+PLACES = {kind: made.MADE[kind] for kind in KNOWN} | {
+    kind: (lambda folder, kind=kind: made.plain(folder, directions=kind)) for kind in made.DIRECTIONS
+}
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def newer(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("newer")
+    return saved(PLACES[request.param](folder / "dicom"), folder / "a.zarr", levels=3, version="0.6")
+
+
+def test_ngff_zarr_reads_the_affine_to_the_patient(newer):
+    with their_own_warnings():
+        found = ngff_zarr.from_ome_zarr(str(newer.path), validate=True)
+    (step,) = found.metadata.coordinateTransformations
+    assert (step.input.name, step.output.name) == ("intrinsic", "patient")
+    for level, theirs in zip(newer.levels, found.images, strict=True):
+        order = newer.arrangement.order
+        within = np.diag([theirs.scale[d] for d in order] + [1.0])
+        within[:-1, -1] = [theirs.translation[d] for d in order]
+        matrix = np.asarray(step.affine) @ within
+        ours = lv.geometry_of(newer.opened({}, level)).affine
+        assert np.abs(matrix[-3:, -4:] - ours[[2, 1, 0]]).max() < WITHIN
+        np.testing.assert_array_equal(np.asarray(theirs.data), newer.opened({}, level))
+
+
+def test_the_axes_of_the_patient_are_lps(newer):
+    systems = newer.ome("")["multiscales"][0]["coordinateSystems"]
+    assert [s["name"] for s in systems] == ["intrinsic", "patient"]
+    space = [a for a in systems[1]["axes"] if a["type"] == "space"]
+    assert [a["orientation"]["value"] for a in space] == list(TOWARDS["axial"])
+
+
+def test_ome_zarr_models_accepts_the_affine(newer):
+    if not hasattr(ome_zarr_models, "v06"):
+        pytest.skip("this ome-zarr-models knows versions up to 0.5; 1.8, for Python 3.12 on, knows 0.6")
+    with their_own_warnings():
+        found = ome_zarr_models.open_ome_zarr(zarr.open_group(newer.path, mode="r"))
+    assert type(found).__module__.startswith("ome_zarr_models.v06")
+
+
+def test_what_lazyvol_takes_from_the_metadata_alone_lies_at_the_same_place(newer):
+    """As from a store of another tool."""
+    ours = newer.opened({}, 0)
+    root = zarr.open_group(newer.path, mode="r+")
+    about = root.attrs["lazyvol"]
+    del root.attrs["lazyvol"]
+    try:
+        theirs = lv.open_zarr(newer.path)
+    finally:
+        root.attrs["lazyvol"] = about
+    corners = list(product(*((0, n - 1) for n in lv.geometry_of(ours).shape)))
+    np.testing.assert_allclose(
+        np.sort(lv.geometry_of(theirs).index_to_position(corners), axis=0),
+        np.sort(lv.geometry_of(ours).index_to_position(corners), axis=0),
+        rtol=0,
+        atol=WITHIN,
+    )
+
+
+def test_a_volume_of_unknown_place_has_no_affine(tmp_path):
+    found = saved(made.plain(tmp_path / "dicom", positions=False), tmp_path / "a.zarr", version="0.6")
+    (image,) = found.ome("")["multiscales"]
+    assert [s["name"] for s in image["coordinateSystems"]] == ["intrinsic"]
+    assert "coordinateTransformations" not in image
+    with their_own_warnings():
+        ngff_zarr.from_ome_zarr(str(found.path), validate=True)
+
+
+def test_a_version_that_cannot_be_is_refused(tmp_path):
+    with pytest.raises(OptionError, match=r"version='0\.4' must be one of '0\.5', '0\.6'"):
+        lv.save_zarr(made.plain(tmp_path / "dicom"), tmp_path / "a.zarr", version="0.4")
