@@ -269,7 +269,6 @@ def image_label(attrs: Mapping[str, Any], *, of_image: bool, version: Version = 
 
 
 def _colour(number: int, hexed: str) -> list[int]:
-    """Return red, green, blue and opacity: without a recommended colour one by the number, and 0 is not seen."""
-    if hexed:
-        return [*bytes.fromhex(hexed.lstrip("#")), 255]
-    return [*(round(255 * c) for c in hsv_to_rgb(number * _HUES % 1, 0.6, 0.9)), 255 if number else 0]
+    """Return red, green, blue and opacity: without a recommended colour one by the number; 0, no label, is not seen."""
+    made = (round(255 * c) for c in hsv_to_rgb(number * _HUES % 1, 0.6, 0.9))
+    return [*(bytes.fromhex(hexed.lstrip("#")) if hexed else made), 255 if number else 0]
