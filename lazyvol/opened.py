@@ -19,7 +19,7 @@ from lazyvol.ome import level_coordinates
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of
 from lazyvol.stored import ImageFiles, StoredImage, open_image, shard_form, shard_sizes
 
-__all__ = ["About", "image_files", "open_zarr", "root_of"]
+__all__ = ["About", "image_files", "open_zarr", "root_of", "stored_coordinates"]
 
 About = dict[str, Any]
 """What the root of a store says of it."""
@@ -79,7 +79,7 @@ def _stored_volume(place: Place, base: str, about: About, level: int) -> tuple[x
     files = image_files(place, base, about, level)
     array = files[0].array
     arrangement = Arrangement.from_attrs(about, _dims_of(array))
-    coordinates = _coordinates(place, base, about, arrangement, level)
+    coordinates = stored_coordinates(place, base, about, arrangement, level)
     split = {d: int(about["sizes"][d]) for d in arrangement.split}
     image: Any = indexing.LazilyIndexedArray(StoredImage(place, files, arrangement, split))
     cached: Any = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(image))  # type: ignore[no-untyped-call]
@@ -96,8 +96,8 @@ def _dims_of(array: zarr.Array[Any]) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def _coordinates(place: Place, base: str, about: About, arrangement: Arrangement, level: int) -> xr.Dataset:
-    """Return the coordinates of a level, in memory."""
+def stored_coordinates(place: Place, base: str, about: About, arrangement: Arrangement, level: int) -> xr.Dataset:
+    """Return the coordinates of a level as they are stored, in memory."""
     where = "coordinates" if arrangement.split else f"scale{level}"
     found = xr.open_zarr(place.store, group=f"{base}/{where}".lstrip("/"), consolidated=False, chunks=None)
     found = xr.Dataset(coords=dict(found.coords.items()))

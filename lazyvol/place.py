@@ -49,6 +49,9 @@ class Place(Protocol):
     def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
         """Return the bytes of files below a folder, 0 for one that is absent."""
 
+    def keys(self) -> list[str]:
+        """Return all files."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalPlace:
@@ -95,6 +98,11 @@ class LocalPlace:
         """Return the bytes of files."""
         return {key: _size(os.path.join(self.path, under, key)) for key in keys}
 
+    def keys(self) -> list[str]:
+        """Return all files."""
+        walk = os.walk(self.path)
+        return [os.path.relpath(os.path.join(folder, name), self.path) for folder, _, names in walk for name in names]
+
 
 @dataclass(frozen=True, slots=True)
 class ZarrPlace:
@@ -129,6 +137,10 @@ class ZarrPlace:
         """Return 1 for each file that a listing has: their sizes would cost a request each."""
         listed = {key.removeprefix(f"{under}/") for key in sync(_all(self.store, f"{under}/"))}
         return {key: int(key in listed) for key in keys}
+
+    def keys(self) -> list[str]:
+        """Return all keys."""
+        return sync(_all(self.store, ""))
 
 
 async def _all(store: Store, prefix: str) -> list[str]:
