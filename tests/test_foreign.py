@@ -258,7 +258,7 @@ def turned(degrees=25.0):
 
 def nifti_image(affine=SHEARED, *, kind="Nifti1Image", forms="both", shape=(16, 12, 8), unit="mm", order="<"):
     nib = pytest.importorskip("nibabel")
-    values = np.random.default_rng(5).integers(-1000, 1000, shape).astype(f"{order}i2")
+    values = np.random.default_rng(5).integers(-(2**15), 2**15, shape).astype(f"{order}i2")
     header = getattr(nib, kind).header_class(endianness=order)
     header.set_data_dtype(values.dtype)
     image = getattr(nib, kind)(values, None, header)
@@ -321,6 +321,19 @@ def test_units_of_nifti_become_mm(tmp_path, unit, mm):
     volume = foreign_volume(written_by_nifti_zarr(tmp_path / "a.zarr", image))
     where = through(image.affine, volume.shape) * mm
     np.testing.assert_allclose(ras_positions(volume), where, rtol=1e-9, atol=MM)
+
+
+def test_the_unit_of_the_nifti_header_holds_where_the_axes_have_none(tmp_path):
+    image = nifti_image(unit="micron")
+    written_by_nifti_zarr(tmp_path / "a.zarr", image)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="a")
+    metadata = group.attrs["ome"]
+    for entry in image_of(metadata)["axes"]:
+        del entry["unit"]
+    group.attrs["ome"] = metadata
+    volume = foreign_volume(group)
+    np.testing.assert_allclose(ras_positions(volume), through(image.affine, volume.shape) / 1000, rtol=0, atol=MM)
+    assert not codes(volume)
 
 
 def test_nifti_without_forms_has_no_orientation(tmp_path):
