@@ -979,3 +979,10 @@ def test_three_directions_in_any_order_are_exact():
     for words in itertools.permutations(WORDS):
         volume = foreign_volume(made(words={a: w[1] for a, w in zip("zyx", words, strict=True)}))
         np.testing.assert_array_equal(volume.vol.directions, [towards(w[1]) for w in words])
+
+
+@pytest.mark.parametrize("word", [w for each in WORDS for w in each])
+def test_each_word_points_where_it_says(word):
+    others = [w[0] for w in WORDS if word not in w]
+    volume = foreign_volume(made(words=dict(zip("zyx", (word, *others), strict=True))))
+    np.testing.assert_array_equal(volume.vol.directions[0], towards(word))
