@@ -9,37 +9,30 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
-from dask.base import compute
-from xarray.core import indexing
-from zarr.codecs import Crc32cCodec
 
 from lazyvol.arrangement import SPACE, Arrangement
-from lazyvol.chunks import Cut, lower_cut
-from lazyvol.convention import attrs_with_nan, geometry_of, require_volume, strict
+from lazyvol.chunks import lower_cut
+from lazyvol.convention import geometry_of, require_volume, strict
 from lazyvol.errors import GeometryError, OptionError, StoreError
 from lazyvol.finishing import finish
 from lazyvol.lock import announced, locked, require_silent
-from lazyvol.opened import About, image_files, root_of, stored_coordinates
+from lazyvol.opened import About, root_of
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of
 from lazyvol.plan import Levels, Plan
 from lazyvol.privacy import without_identifiers
 from lazyvol.pyramid import halves_of
-from lazyvol.stored import StoredImage, open_image
-from lazyvol.writing import Level, shard_tasks
+from lazyvol.rewriting import content_of, rewrite
 
 __all__ = ["add_levels", "append_zarr", "copy_zarr", "save_region"]
 
 _SAME = 1e-3
 """Labels that are closer than this, mm or s, are the same."""
-
-Changed = Mapping[str, tuple[int, int]]
-"""First voxel that changes along each dimension, and the one after the last; at full resolution."""
 
 
 def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") -> None:
@@ -78,8 +71,8 @@ def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") ->
     True
     """
     place = place_of(store, writable=True)
-    about = root_of(place, "")
-    there = _there(place, about)
+    about = root_of(place, "", changing="append")
+    there = content_of(place, about)
     to = there.plan.arrangement
     if dim not in to.order or dim not in to.dims:
         able = [d for d in to.order if d in to.dims]
@@ -93,7 +86,7 @@ def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") ->
     first = before.sizes[dim]
     with _changing(place, about, {"what": "append", "dim": dim, "sizes": dict(before.sizes)}):
         _truncate(place, there.plan, dim)
-        checksums = _rewrite(place, plan, there.checksums, {dim: (first, whole.sizes[dim])})
+        checksums = rewrite(place, plan, there.checksums, {dim: (first, whole.sizes[dim])})
         _lengthen(place, there.plan, plan, dim)
         finish(place, plan, checksums, None, label=there.label)
 
@@ -128,7 +121,7 @@ def save_region(volume: xr.DataArray, store: StoreLike) -> None:
     """
     place = place_of(store, writable=True)
     about = root_of(place, "", changing="region")
-    there = _there(place, about)
+    there = content_of(place, about)
     new = _as_stored(volume, about, there.plan.arrangement)
     before = there.plan.volume
     places = {str(d): _place_of(before, new, str(d), place.name) for d in before.dims}
@@ -136,7 +129,7 @@ def save_region(volume: xr.DataArray, store: StoreLike) -> None:
     data[tuple(slice(*places[str(d)]) for d in before.dims)] = new.data
     plan = replace(there.plan, volume=before.copy(data=data), fingerprint=_changed_fingerprint(about, new))
     with _changing(place, about, {"what": "region"}):
-        checksums = _rewrite(place, plan, there.checksums, places)
+        checksums = rewrite(place, plan, there.checksums, places)
         finish(place, plan, checksums, None, label=there.label)
 
 
@@ -169,7 +162,7 @@ def add_levels(store: StoreLike, *, levels: Levels = "auto") -> None:
     """
     place = place_of(store, writable=True)
     about = root_of(place, "")
-    there = _there(place, about)
+    there = content_of(place, about)
     plan = there.plan
     if levels != "auto" and levels < len(plan.cuts):
         raise OptionError(f"levels={levels!r}: {place.name} has {len(plan.cuts)} levels already.")
@@ -187,7 +180,7 @@ def add_levels(store: StoreLike, *, levels: Levels = "auto") -> None:
         return
     grown = replace(plan, cuts=tuple(cuts), factors=(*plan.factors, *factors))
     with _writer(place, about):
-        checksums = _rewrite(place, grown, there.checksums, {}, since=len(plan.cuts))
+        checksums = rewrite(place, grown, there.checksums, {}, since=len(plan.cuts))
         finish(place, grown, checksums, None, label=there.label)
 
 
@@ -219,63 +212,18 @@ def copy_zarr(store: StoreLike, to: StoreLike) -> None:
     """
     source, target = place_of(store, writable=False), place_of(to, writable=True)
     root_of(source, "")
-    if target.keys():
+    if target.all_keys():
         raise StoreError(f"{target.name} is not empty. Give another name, or remove it.")
-    root, rest = "zarr.json", sorted(k for k in source.keys() if k != "zarr.json" and not k.startswith("lazyvol.lock"))
+    root, rest = (
+        "zarr.json",
+        sorted(k for k in source.all_keys() if k != "zarr.json" and not k.startswith("lazyvol.lock")),
+    )
     into = LocalPlace(f"{target.path}.partial") if isinstance(target, LocalPlace) else target
     for key in [*rest, root]:
         with source.reader(key) as read_at:
             into.write(key, [read_at(0, 1 << 62)])
     if isinstance(into, LocalPlace) and isinstance(target, LocalPlace):
         os.rename(into.path, target.path)
-
-
-@dataclass(frozen=True, slots=True)
-class _There:
-    """A store that is changed."""
-
-    plan: Plan
-    """What it holds; its volume reads the store."""
-
-    checksums: dict[str, dict[str, int]]
-    """CRC-32C of each shard, by the path of its array."""
-
-    label: bool
-    """Whether it is a label image."""
-
-
-def _there(place: Place, about: About) -> _There:
-    """Return what a store holds."""
-    if "checksums" not in about:
-        raise StoreError(f"{place.name} has a layout that cannot grow. Save it again: save_zarr(open_zarr(store), ...).")
-    levels = [image_files(place, "", about, n) for n in range(len(about["factors"]) + 1)]
-    arrays = [files[0].array for files in levels]
-    to = Arrangement.from_attrs(about, ())
-    stored = (*to.split, *to.order)
-    coordinates = stored_coordinates(place, "", about, to, 0)
-    image = StoredImage(place, levels[0], Arrangement(stored, to.order, to.split), about["sizes"])
-    shards = dict(zip(to.order, arrays[0].shards or (), strict=True))
-    chunks = tuple(shards.get(d, 1) for d in stored)
-    lazy: Any = indexing.LazilyIndexedArray(image)
-    variable = xr.Variable(stored, lazy, attrs_with_nan(arrays[0].attrs.asdict()))
-    data = variable.chunk(dict(zip(stored, chunks, strict=True)), name=f"stored-{about['uid']}").data
-    volume = xr.DataArray(data, coordinates.coords, stored, name=about["name"], attrs=arrays[0].attrs.asdict())
-    factors = tuple(dict(zip(to.order, f, strict=True)) for f in about["factors"])
-    codecs = [c for c in arrays[0].compressors if not isinstance(c, Crc32cCodec)]
-    codec: Any = codecs[0] if codecs else None
-    cuts = tuple(_cut_of(array, to.order) for array in arrays)
-    plan = Plan(volume, to, about["name"], cuts, factors, codec, about["nearest"], about["fingerprint"])
-    checksums = {
-        files.path: dict(zip(files.sizes, about["checksums"][files.path], strict=True))
-        for level in levels
-        for files in level
-    }
-    return _There(plan, checksums, "image-label" in zarr.open_group(place.store, mode="r").attrs.get("ome", {}))
-
-
-def _cut_of(array: zarr.Array[Any], order: tuple[str, ...]) -> Cut:
-    shards, chunks = (dict(zip(order, c or (), strict=True)) for c in (array.shards, array.chunks))
-    return Cut({d: min(shards[d], n) for d, n in zip(order, array.shape, strict=True)}, shards, chunks)
 
 
 def _as_stored(volume: xr.DataArray, about: About, to: Arrangement) -> xr.DataArray:
@@ -331,8 +279,8 @@ def _place_of(before: xr.DataArray, new: xr.DataArray, dim: str, name: str) -> t
             return 0, before.sizes[dim]
         raise StoreError(f"{name} has no labels along {dim}, so a part of it cannot be found. Write all of {dim}.")
     a, b = before[dim].values, new[dim].values
-    same = (lambda v: np.abs(a - v) < _SAME) if a.dtype.kind in "iuf" else (lambda v: a == v)
-    found = [np.flatnonzero(same(v)) for v in b]
+    numbers = a.dtype.kind in "iuf"
+    found = [np.flatnonzero(np.abs(a - v) < _SAME if numbers else a == v) for v in b]
     first = int(found[0][0]) if len(found[0]) else -1
     if any(f.size != 1 or int(f[0]) != first + n for n, f in enumerate(found)):
         raise StoreError(
@@ -367,54 +315,6 @@ def _changing(place: Place, about: About, what: Mapping[str, Any]) -> Iterator[N
         yield
 
 
-def _rewrite(
-    place: Place, plan: Plan, known: Mapping[str, Mapping[str, int]], changed: Changed, *, since: int | None = None
-) -> dict[str, dict[str, int]]:
-    """Write the shards in which something changed, or all of the levels ``since`` one; return all checksums."""
-    checksums = {path: dict(found) for path, found in known.items()}
-    tasks = []
-    for image, selection in plan.arrangement.images(plan.volume.sizes):
-        if any(not changed.get(d, (k, k + 1))[0] <= k < changed.get(d, (k, k + 1))[1] for d, k in selection.items()):
-            continue
-        levels, absent, bounds = [], {}, dict(changed)
-        for n in range(len(plan.cuts)):
-            if since is not None and n >= since:
-                plan.create_array(place, image, n)
-            array = open_image(place, plan.path(image, n))
-            assert array is not None
-            level = _level(plan, array, image, n)
-            if n:
-                bounds = {d: (a // f, -(-b // f)) for d, (a, b) in bounds.items() for f in (plan.factors[n - 1].get(d, 1),)}
-            levels.append(level)
-            absent[level.path] = _touched(level, plan.arrangement.order, bounds) if since is None else (
-                set(level.keys.values()) if n >= since else set()
-            )
-            checksums.setdefault(level.path, {})
-        data = plan.volume.isel(selection).data
-        tasks += shard_tasks(data, levels, place, absent, nearest=plan.nearest)
-    for path, key, checksum in compute(*tasks):  # type: ignore[no-untyped-call]
-        checksums[path][key] = checksum
-    return checksums
-
-
-def _level(plan: Plan, array: zarr.Array[Any], image: str, n: int) -> Level:
-    """Return a level in the shape that it will have."""
-    level, shape = plan.level(array, image, n), plan.shape(n)
-    counts = (-(-size // s) for size, s in zip(shape, level.form.shard, strict=True))
-    keys = {number: array.metadata.encode_chunk_key(number) for number in np.ndindex(*counts)}
-    return replace(level, shape=shape, keys=keys)
-
-
-def _touched(level: Level, order: tuple[str, ...], bounds: Changed) -> set[str]:
-    """Return the shards that hold a voxel within bounds."""
-    ranges = [bounds.get(d, (0, n)) for d, n in zip(order, level.shape, strict=True)]
-    return {
-        key
-        for number, key in level.keys.items()
-        if all(s * c < b and (s + 1) * c > a for s, c, (a, b) in zip(number, level.form.shard, ranges, strict=True))
-    }
-
-
 def _groups(plan: Plan) -> list[tuple[str, int, Mapping[str, int]]]:
     """Return the groups that hold coordinates: path, level, and which image."""
     images = plan.arrangement.images(plan.volume.sizes)
@@ -445,5 +345,3 @@ def _lengthen(place: Place, before: Plan, plan: Plan, dim: str) -> None:
     for image, _ in plan.arrangement.images(plan.volume.sizes):
         for n in range(len(plan.cuts)):
             zarr.open_array(place.store, path=plan.path(image, n), mode="r+").resize(plan.shape(n))
-
-

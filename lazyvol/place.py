@@ -49,7 +49,7 @@ class Place(Protocol):
     def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
         """Return the bytes of files below a folder, 0 for one that is absent."""
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Return all files."""
 
 
@@ -89,8 +89,9 @@ class LocalPlace:
         with open(os.path.join(self.path, key), "rb", buffering=0) as file:
 
             def read_at(offset: int, length: int) -> bytes:
-                file.seek(offset if offset >= 0 else max(0, os.fstat(file.fileno()).st_size + offset))
-                return file.read(length)
+                size = os.fstat(file.fileno()).st_size
+                file.seek(offset if offset >= 0 else max(0, size + offset))
+                return file.read(min(length, size))
 
             yield read_at
 
@@ -98,7 +99,7 @@ class LocalPlace:
         """Return the bytes of files."""
         return {key: _size(os.path.join(self.path, under, key)) for key in keys}
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Return all files."""
         walk = os.walk(self.path)
         return [os.path.relpath(os.path.join(folder, name), self.path) for folder, _, names in walk for name in names]
@@ -138,7 +139,7 @@ class ZarrPlace:
         listed = {key.removeprefix(f"{under}/") for key in sync(_all(self.store, f"{under}/"))}
         return {key: int(key in listed) for key in keys}
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Return all keys."""
         return sync(_all(self.store, ""))
 
