@@ -20,7 +20,7 @@ from lazyvol.ome import level_coordinates
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of
 from lazyvol.stored import ImageFiles, StoredImage, open_image, shard_form, shard_sizes
 
-__all__ = ["About", "image_files", "lengths_of", "open_zarr", "root_of", "stored_coordinates"]
+__all__ = ["About", "image_files", "lazy_store", "lengths_of", "open_zarr", "root_of", "stored_coordinates"]
 
 About = dict[str, Any]
 """What the root of a store says of it."""
@@ -66,19 +66,27 @@ def open_zarr(store: StoreLike, *, level: int = 0, group: str | None = None, chu
     ...
     lazyvol.errors.StoreError: ... is no Zarr store...
     """
+    volume = lazy_store(store, level=level, group=group)
+    if chunks == "auto":
+        chunks = volume.encoding["preferred_chunks"]
+    return chunked(volume, chunks, token=volume.encoding.get("token", ""))
+
+
+def lazy_store(store: StoreLike, *, level: int = 0, group: str | None = None) -> xr.DataArray:
+    """Return the volume of `open_zarr` without dask, with the chunks that suit it in its encoding."""
     place, base = place_of(store, writable=False), (group or "").strip("/")
     about = _about_or_foreign(place, base)
-    if isinstance(about, dict) and "changing" in about:
+    if isinstance(about, zarr.Group):
+        return foreign_volume(about, level)
+    if "changing" in about:
         warnings.warn(
             f"an append to {place.name} was stopped, so it opens as it was before. Call append_zarr again.",
             LazyvolWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    if isinstance(about, zarr.Group):
-        volume = foreign_volume(about, level)
-        return chunked(volume, volume.encoding.get("preferred_chunks", "auto") if chunks == "auto" else chunks)
     volume, lengths = _stored_volume(place, base, about, level)
-    return chunked(volume, lengths if chunks == "auto" else chunks, token=f"{about['uid']}-{base}-{level}")
+    volume.encoding = {"preferred_chunks": lengths, "token": f"{about['uid']}-{base}-{level}", "source": place.name}
+    return volume
 
 
 def _stored_volume(place: Place, base: str, about: About, level: int) -> tuple[xr.DataArray, dict[Any, int]]:
