@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lazyvol.errors import Finding, LazyvolError
     from lazyvol.geometry import Geometry
     from lazyvol.grid import Tolerances
+    from lazyvol.grow import add_levels, append_zarr, copy_zarr, save_region
     from lazyvol.join import join_series
     from lazyvol.opened import open_zarr
     from lazyvol.records import Frame, Instance
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lazyvol.stacks import Stack
     from lazyvol.store import save_zarr
     from lazyvol.suv import to_suv
+    from lazyvol.verify import verify_zarr
     from lazyvol.view import field_of_view, plot_slices
     from lazyvol.volume import open_stacks, open_volume
     from lazyvol.windows import windows_of
@@ -38,6 +40,9 @@ __all__ = [
     "Series",
     "Stack",
     "Tolerances",
+    "add_levels",
+    "append_zarr",
+    "copy_zarr",
     "field_of_view",
     "findings_of",
     "geometry_of",
@@ -49,9 +54,11 @@ __all__ = [
     "plot_slices",
     "read_header",
     "rectify",
+    "save_region",
     "save_zarr",
     "scan_headers",
     "to_suv",
+    "verify_zarr",
     "windows_of",
 ]
 
@@ -64,6 +71,9 @@ _HOME = {
     "Series": "series",
     "Stack": "stacks",
     "Tolerances": "grid",
+    "add_levels": "grow",
+    "append_zarr": "grow",
+    "copy_zarr": "grow",
     "field_of_view": "view",
     "findings_of": "convention",
     "geometry_of": "convention",
@@ -75,9 +85,11 @@ _HOME = {
     "plot_slices": "view",
     "read_header": "scan",
     "rectify": "resample",
+    "save_region": "grow",
     "save_zarr": "store",
     "scan_headers": "scan",
     "to_suv": "suv",
+    "verify_zarr": "verify",
     "windows_of": "windows",
 }
 

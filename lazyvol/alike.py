@@ -96,8 +96,10 @@ def instances_alike(headers: Headers, blocks: Blocks) -> dict[int, Instance]:
     columns = (*headers.values.items(), *((0, column) for column in headers.nested.values()))
     others = [column.each for tag, column in columns if column.same is None and tag not in plain]
     by_others: dict[tuple[int | bytes | None, ...], list[int]] = defaultdict(list)
-    for row in headers.rows:
-        by_others[headers.pixel_lengths[row], *(each[row] for each in others)].append(row)
+    differing: list[Mapping[int, int | bytes | None]] = [headers.pixel_lengths, *others]
+    keys = zip(*(map(each.__getitem__, headers.rows) for each in differing), strict=True)
+    for row, key in zip(headers.rows, keys, strict=True):
+        by_others[key].append(row)
     for rows in by_others.values():
         made = _made(headers, blocks, rows)
         if made[0] is not None and made[0].pixels.is_plain and None not in made:
@@ -169,8 +171,8 @@ class _Pattern:
             self._odd |= {n for n, v in enumerate(numbers) if v and not -(2**31) <= v[0] < 2**31}
             own["number"] = [int(v[0]) if v else None for v in numbers]
         if self._varies(*_TIMES):
-            times = zip(*map(self._each, _TIMES), strict=True)
-            own["acquisition_time"] = [acquisition_time(*map(_text, t)) for t in times]
+            times = zip(*map(self._texts, _TIMES), strict=True)
+            own["acquisition_time"] = [acquisition_time(*t) for t in times]
         if self._first.modality == "PT" and self._varies(*_OF_UPTAKE):
             own["uptake"] = self._uptakes()
         made = map(Instance._make, zip(*_filled(self._first, own), strict=False))
@@ -186,6 +188,13 @@ class _Pattern:
         """Return the value of an element in each row; nothing where it is absent."""
         column = self._headers.values.get(tag, Column(b""))
         return [column.each[row] for row in self._rows] if column.same is None else [column.same] * len(self._rows)
+
+    def _texts(self, tag: int) -> Iterable[str]:
+        """Return the text of an element in each row, without padding."""
+        column = self._headers.values.get(tag, Column(b""))
+        if column.same is not None:
+            return [_text(column.same)] * len(self._rows)
+        return [_text(column.each[row]) for row in self._rows]
 
     def _numbers(self, tag: int) -> list[tuple[float, ...]]:
         """Return the numbers of an element in each row, none if it is blank."""

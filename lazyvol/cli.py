@@ -259,16 +259,38 @@ def _without_nan(content: Any) -> Any:
 @click.argument("out")
 @_choosing
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--levels", type=int, help="How many resolutions, full one included; as many as it takes if absent.")
 @click.option(
     "--identifiers", type=click.Choice(["none", "uids"]), default="none", show_default=True, help="Keep UIDs."
 )
 @_plain_errors
-def convert(path: str, out: str, overwrite: bool, identifiers: Any, **choice: Any) -> None:
-    """Write the volume at PATH as chunked, sharded Zarr to OUT, with a progress bar."""
+def convert(path: str, out: str, overwrite: bool, levels: int | None, identifiers: Any, **choice: Any) -> None:
+    """Write the volume at PATH as chunked, sharded OME-Zarr to OUT, with a progress bar.
+
+    A conversion that was stopped goes on where it was.
+    """
     from lazyvol import save_zarr
 
-    save_zarr(_open(path, choice), out, overwrite=overwrite, identifiers=identifiers, progress=True)
+    asked: Any = "auto" if levels is None else levels
+    volume = _open(path, choice)
+    save_zarr(volume, out, overwrite=overwrite, levels=asked, identifiers=identifiers, progress=True)
     click.echo(f"wrote {out}")
+
+
+@main.command()
+@click.argument("store")
+@click.option("--group", help="A group of the store, such as labels/organs.")
+@_plain_errors
+def verify(store: str, group: str | None) -> None:
+    """Compare every file of the Zarr store STORE with the checksum of what was written."""
+    from lazyvol import verify_zarr
+
+    found = verify_zarr(store, group=group)
+    for line in found.damaged:
+        click.echo(line)
+    click.echo(f"{found.shards} shards, {found.bytes} bytes: {len(found.damaged) or 'nothing'} damaged")
+    if found.damaged:
+        raise SystemExit(1)
 
 
 @main.command()

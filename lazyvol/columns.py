@@ -326,7 +326,7 @@ class _Walker:
         raw = beginning_at[starts].tobytes()
         if raw == raw[:lengths] * starts.size:
             return Column(raw[:lengths])
-        parts = (raw[at : at + lengths] for at in range(0, len(raw), lengths))
+        parts: list[bytes] = np.frombuffer(raw, f"V{lengths}").tolist()
         return Column(None, dict(zip(walk.rows.tolist(), parts, strict=True)))
 
     def _has_bytes(self, walk: _Walk, needed: int | Rows) -> bool:

@@ -1,9 +1,12 @@
 """Which header elements an Instance is made of, by DICOM keyword (PS3.6), and their units.
 
-What is kept is an allow-list: no identifier, no date and no free text is on it.
+What is kept is an allow-list: no identifier, no date and no free text is on it but WindowCenterWidthExplanation, which
+`privacy` looks at before it goes into a store.
 """
 
 from __future__ import annotations
+
+import re
 
 __all__ = [
     "BINARY",
@@ -32,6 +35,7 @@ __all__ = [
     "VECTORS",
     "WANTED",
     "WORDS",
+    "snake_case",
 ]
 
 NUMBERS = {
@@ -322,3 +326,14 @@ NESTED = frozenset({0x00209222, 0x00283000, 0x00409096, 0x00540016, 0x00540022, 
 """Dimensions, modality tables, mappings, tracers, detectors, segments and palettes, which `objects` understands."""
 CONTEXT = {CHARACTER_SET: b"CS", 0x00080008: b"CS", 0x00080060: b"CS", 0x00280004: b"CS", 0x00280103: b"US"}
 """What it looks at beside them, with the VR."""
+
+
+def snake_case(keyword: str) -> str:
+    """Return what the coordinate of a keyword is called.
+
+    Examples
+    --------
+    >>> snake_case("XRayTubeCurrent")
+    'x_ray_tube_current'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword).lower()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +13,7 @@ import xarray as xr
 from lazyvol.convention import geometry_coordinates
 from lazyvol.errors import Finding
 from lazyvol.images import past_midnight
-from lazyvol.keywords import UNITS
+from lazyvol.keywords import UNITS, snake_case
 from lazyvol.meaning import padding_of
 from lazyvol.records import Segment, Value
 from lazyvol.stacks import Stack
@@ -84,7 +83,7 @@ def _coordinates(stack: Stack, varying: Varying) -> dict[str, xr.Variable]:
         numbers = [s.frame.index + 1 for s in stack.slices]
         per_image["frame_number"] = (numbers, {"long_name": "number of the frame in its file"})
     of_axes = {a.keyword for a in stack.axes if a.units} | (set() if stack.values == "rescaled" else set(WINDOW))
-    per_image |= {_snake_case(k): (v, _units(k)) for k, v in varying.items() if k not in of_axes}
+    per_image |= {snake_case(k): (v, _units(k)) for k, v in varying.items() if k not in of_axes}
     coordinates = geometry_coordinates(stack.geometry, stack.slice_positions) | _segment_coordinates(stack)
     if stack.is_colour:
         coordinates["sample"] = xr.Variable(("sample",), _array(["R", "G", "B"]))
@@ -145,10 +144,6 @@ def _array(values: Sequence[Value | None]) -> npt.NDArray[Any]:
         return np.array([np.nan if v is None else v for v in values], dtype="float64")
     words = ["\\".join(map(str, v)) if isinstance(v, tuple) else "" if v is None else str(v) for v in values]
     return np.array(words, dtype=np.dtypes.StringDType())
-
-
-def _snake_case(keyword: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", keyword).lower()
 
 
 def _segment_coordinates(stack: Stack) -> dict[str, xr.Variable]:

@@ -8,12 +8,16 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
+
+import zarr
 
 from lazyvol.errors import StoreError
+from lazyvol.place import LocalPlace, Place
 
-__all__ = ["LOCK", "locked"]
+__all__ = ["LOCK", "announced", "locked", "require_silent"]
 
 LOCK = "lazyvol.lock"
 _HEARTBEAT = 10.0
@@ -89,3 +93,45 @@ def _show_life(lock: str, stop: threading.Event) -> None:
     while not stop.wait(_HEARTBEAT):
         if os.path.exists(lock):
             os.utime(lock)
+
+
+@contextmanager
+def announced(place: Place) -> Iterator[None]:
+    """Say in the root of a store that is no folder who is writing it, and that he lives."""
+    if isinstance(place, LocalPlace):
+        yield
+        return
+    stop = threading.Event()
+
+    def say() -> None:
+        root = zarr.open_group(place.store, mode="r+")
+        about: Any = root.attrs["lazyvol"]
+        root.attrs["lazyvol"] = {
+            **about,
+            "writer": {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()},
+        }
+
+    def go_on() -> None:
+        while not stop.wait(_HEARTBEAT):
+            say()
+
+    say()
+    beat = threading.Thread(target=go_on, daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+
+
+def require_silent(place: Place, about: Mapping[str, Any]) -> None:
+    """Raise if what the root of a store says tells of a writer that lives."""
+    writer = about.get("writer")
+    if about.get("complete") or not writer or time.time() - writer["at"] >= 6 * _HEARTBEAT:
+        return
+    if writer["host"] != socket.gethostname() or (writer["pid"] != os.getpid() and _is_running(writer["pid"])):
+        raise StoreError(
+            f"{place.name} is being written by process {writer['pid']} on {writer['host']}. Wait for it, or give "
+            "another name."
+        )

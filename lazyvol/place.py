@@ -49,6 +49,9 @@ class Place(Protocol):
     def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
         """Return the bytes of files below a folder, 0 for one that is absent."""
 
+    def all_keys(self) -> list[str]:
+        """Return all files."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalPlace:
@@ -86,14 +89,20 @@ class LocalPlace:
         with open(os.path.join(self.path, key), "rb", buffering=0) as file:
 
             def read_at(offset: int, length: int) -> bytes:
-                file.seek(offset if offset >= 0 else max(0, os.fstat(file.fileno()).st_size + offset))
-                return file.read(length)
+                size = os.fstat(file.fileno()).st_size
+                file.seek(offset if offset >= 0 else max(0, size + offset))
+                return file.read(min(length, size))
 
             yield read_at
 
     def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
         """Return the bytes of files."""
         return {key: _size(os.path.join(self.path, under, key)) for key in keys}
+
+    def all_keys(self) -> list[str]:
+        """Return all files."""
+        walk = os.walk(self.path)
+        return [os.path.relpath(os.path.join(folder, name), self.path) for folder, _, names in walk for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,10 @@ class ZarrPlace:
         listed = {key.removeprefix(f"{under}/") for key in sync(_all(self.store, f"{under}/"))}
         return {key: int(key in listed) for key in keys}
 
+    def all_keys(self) -> list[str]:
+        """Return all keys."""
+        return sync(_all(self.store, ""))
+
 
 async def _all(store: Store, prefix: str) -> list[str]:
     return [key async for key in store.list_prefix(prefix)]
@@ -155,6 +168,10 @@ def place_of(store: Any, *, writable: bool) -> Place:
     if isinstance(store, LocalStore):
         return LocalPlace(str(store.root))
     if isinstance(store, Store):
+        if writable and not store.supports_deletes:
+            raise OptionError(
+                f"{store} cannot change what it holds, so a store cannot grow in it. Save to a folder and pack that."
+            )
         return ZarrPlace(store)
     if not isinstance(store, str | os.PathLike):
         raise OptionError(

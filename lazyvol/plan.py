@@ -20,8 +20,8 @@ from lazyvol.arrangement import SPACE, Arrangement, arrangement_of
 from lazyvol.chunks import Cut, chunked, lower_cut, store_chunks
 from lazyvol.convention import geometry_of, strict_attrs
 from lazyvol.errors import OptionError
-from lazyvol.ome import Version, level_coordinates
-from lazyvol.place import Place, ZarrPlace
+from lazyvol.ome import VERSION, Version, level_coordinates
+from lazyvol.place import LocalPlace, Place, ZarrPlace
 from lazyvol.pyramid import halves_of
 from lazyvol.shards import BLOSC
 from lazyvol.stored import shard_form, shard_keys
@@ -65,22 +65,25 @@ class Plan:
     nearest: bool
     """Whether lower levels take one voxel instead of the mean."""
 
-    version: Version
-    """Of OME-Zarr."""
-
-    group: str | None
-    """Where in the store of its image a label image lies; None for a store of its own."""
-
     fingerprint: str
     """Equal for equal volumes and options, and nothing leads back from it without the key."""
+
+    version: Version = VERSION
+    """Of OME-Zarr."""
+
+    group: str | None = None
+    """Where in the store of its image a label image lies; None for a store of its own."""
 
     def coordinates(self, level: int, image: Mapping[str, int] | None = None) -> xr.Dataset:
         """Return the coordinates of a level: of all images, or of one."""
         found = xr.Dataset(coords=self.volume.coords)
         for factors in self.factors[:level]:
             found = level_coordinates(found, factors)
-        found["geometry"].attrs = strict_attrs(found["geometry"].attrs, "the geometry")
-        return found.isel(image or {})
+        if "geometry" in found.coords:  # NaN is no JSON
+            scalar = found.coords["geometry"].variable
+            attrs = strict_attrs(scalar.attrs, "the coordinate 'geometry'")
+            found = found.assign_coords(geometry=xr.Variable((), scalar.values, attrs))
+        return found.isel({d: k for d, k in (image or {}).items() if d in found.dims})
 
     def shape(self, level: int) -> tuple[int, ...]:
         """Return the voxels of one image at a level."""
@@ -104,14 +107,16 @@ class Plan:
             "images": len(self.arrangement.images(self.volume.sizes)),
             "nearest": self.nearest,
             "fingerprint": self.fingerprint,
+            "ome_zarr": self.version,
         }
 
     def create_array(self, place: Place, image: str, level: int) -> zarr.Array[Any]:
-        """Make the array of an image, without values and without the groups that it is in."""
+        """Make the array of an image, without values; where no rename follows, without the groups that it is in."""
         order, cut, path = self.arrangement.order, self.cuts[level], self.path(image, level)
-        memory = zarr.storage.MemoryStore()  # in the store itself, the groups above would be made too soon
+        local = isinstance(place, LocalPlace)  # elsewhere, the groups above would be made too soon
+        memory = zarr.storage.MemoryStore()
         zarr.create_array(
-            memory,
+            place.store if local else memory,
             name=path,
             shape=self.shape(level),
             dtype=self.volume.dtype,
@@ -123,8 +128,9 @@ class Plan:
             dimension_names=list(order),
             config={"write_empty_chunks": True},
         )
-        with ZarrPlace(memory).reader(f"{path}/zarr.json") as read_at:
-            place.write(f"{path}/zarr.json", [read_at(0, _MOST)])
+        if not local:
+            with ZarrPlace(memory).reader(f"{path}/zarr.json") as read_at:
+                place.write(f"{path}/zarr.json", [read_at(0, _MOST)])
         return zarr.open_array(place.store, path=path, mode="r")
 
     def level(self, array: zarr.Array[Any], image: str, level: int) -> Level:
@@ -182,7 +188,7 @@ def plan_of(
     about = json.dumps([arrangement.as_attrs(), options, digest_of(stored.coords, stored.attrs), token], default=str)
     fingerprint = hmac.new(key, about.encode(), hashlib.sha256).hexdigest()
     return Plan(
-        stored, arrangement, name or NAME, tuple(cuts), tuple(factors), codec, nearest, version, group, fingerprint
+        stored, arrangement, name or NAME, tuple(cuts), tuple(factors), codec, nearest, fingerprint, version, group
     )
 
 

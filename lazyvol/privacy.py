@@ -1,4 +1,4 @@
-"""What may leave in a store: UIDs under a keyed one-way name, and no path.
+"""What may leave in a store: UIDs under a keyed one-way name, words of a scanner, and no path.
 
 The key stays with the user: an unkeyed hash of a short identifier is guessed in seconds.
 """
@@ -8,18 +8,64 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from lazyvol.convention import geometry_of, with_frame_of_reference
 from lazyvol.errors import StoreError
+from lazyvol.keywords import WORDS, snake_case
 
-__all__ = ["Identifiers", "pseudonym", "read_key", "without_identifiers"]
+__all__ = ["TERMS", "WINDOW_WORDS", "Identifiers", "pseudonym", "read_key", "without_identifiers"]
 
 Identifiers = Literal["none", "uids"]
+
+TERMS = frozenset(
+    {
+        "BodyPartExamined",
+        "ComplexImageComponent",
+        "ConvolutionKernel",
+        "DecayCorrection",
+        "DoseType",
+        "DoseUnits",
+        "FilterType",
+        "ImageType",
+        "LossyImageCompression",
+        "Manufacturer",
+        "ManufacturerModelName",
+        "Modality",
+        "PatientPosition",
+        "RescaleType",
+        "ScanningSequence",
+        "SegmentationFractionalType",
+        "SegmentationType",
+        "SequenceVariant",
+        "Units",
+        "VOILUTFunction",
+    }
+)
+"""Words of headers that a store holds as they are: a machine writes them, and table E.1-1 of PS3.15 lists none."""
+
+# fmt: off
+WINDOW_WORDS = frozenset({
+    "abdomen", "air", "algo", "angio", "aorta", "auto", "average", "bone", "brain", "breast", "calcium", "cardiac",
+    "cerebrum", "chest", "contrast", "coronary", "cta", "default", "disc", "dose", "ear", "enhanced", "extremity",
+    "face", "fat", "fluid", "fossa", "full", "general", "hard", "harder", "head", "heart", "high", "hip", "hr",
+    "hu", "inner", "kidney", "knee", "larynx", "level", "liver", "low", "lower", "lumbar", "lung", "lut", "mean",
+    "mediastinum", "medium", "minmax", "neck", "normal", "orbit", "orbits", "pancreas", "parenchyma", "pelvis",
+    "petrous", "posterior", "preset", "primary", "range", "sharp", "shoulder", "sinus", "skin", "skull", "smooth",
+    "soft", "softer", "spine", "spleen", "standard", "stent", "stroke", "subdural", "temporal", "thorax", "tissue",
+    "tissues", "trachea", "upper", "user", "vascular", "vertebra", "vessel", "vessels", "voi", "wide", "width",
+    "window", "wl", "ww",
+})
+# fmt: on
+"""What explanations of windows are made of; one that has any other word may have been typed by a person."""
+_EXPLANATION = "WindowCenterWidthExplanation"
+_UIDS = "sop_instance_uid"
 
 
 def read_key() -> bytes:
@@ -81,15 +127,57 @@ def pseudonym(uid: str, key: bytes) -> str:
 
 
 def without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:
-    """Return the volume as it may be written: no paths, and UIDs only under other names unless asked for."""
+    """Return a volume as it may be written, lazily.
+
+    Paths are left out. Of the words that come from headers (`keywords.WORDS`), those of `TERMS` stay, explanations of
+    windows stay if they are made of `WINDOW_WORDS` and numbers, else they become ``window 1`` and so on, and all others
+    are left out. UIDs stand under other names, unless ``identifiers`` is ``"uids"``. What the user added stays.
+
+    Raises
+    ------
+    StoreError
+        If the key cannot be kept or read.
+    GeometryError
+        If the array carries no geometry.
+    """
     geometry = geometry_of(volume)
-    kept = volume.drop_vars("source", errors="ignore")
+    kept = _with_words(volume.drop_vars("source", errors="ignore"))
     if identifiers == "uids":
         return kept
     key = read_key()
     kept = with_frame_of_reference(kept, pseudonym(geometry.frame_of_reference, key))
-    if "sop_instance_uid" in kept.coords:
-        uids = kept.coords["sop_instance_uid"]
-        names = np.array([pseudonym(u, key) for u in uids.values.ravel()], dtype=np.dtypes.StringDType())
-        kept = kept.assign_coords(sop_instance_uid=uids.copy(data=names.reshape(uids.shape)))
+    if _UIDS in kept.coords:
+        kept = kept.assign_coords({_UIDS: _each(kept.coords[_UIDS], lambda uid: pseudonym(uid, key))})
     return kept
+
+
+def _with_words(volume: xr.DataArray) -> xr.DataArray:
+    """Return the volume with those words of its header that a store may hold."""
+    dropped = WORDS.keys() - TERMS - {_EXPLANATION}
+    kept = volume.drop_vars([snake_case(k) for k in dropped], errors="ignore")
+    kept = kept.copy(deep=False)  # or the volume of the user would lose them
+    kept.attrs = {k: v for k, v in kept.attrs.items() if k not in dropped}
+    if _EXPLANATION in kept.attrs:
+        kept.attrs[_EXPLANATION] = _explained(kept.attrs[_EXPLANATION])
+    name = snake_case(_EXPLANATION)
+    return kept.assign_coords({name: _each(kept.coords[name], _explained)}) if name in kept.coords else kept
+
+
+def _explained(names: Any) -> Any:
+    """Return explanations of windows, a text of several as DICOM joins them or a list, without free text."""
+    if isinstance(names, str):
+        return "\\".join(_explained(names.split("\\")))
+    return [name if _is_known(str(name)) else f"window {n}" for n, name in enumerate(names, start=1)]
+
+
+def _is_known(name: str) -> bool:
+    """Whether a window is called by known words, and at most two numbers of up to three digits, alone."""
+    words, numbers = re.findall(r"[^\W\d_]+", name), re.findall(r"\d+", name)
+    known = all(word.lower() in WINDOW_WORDS for word in words)
+    return known and len(numbers) < 3 and all(len(n) < 4 for n in numbers)
+
+
+def _each(coordinate: xr.DataArray, change: Callable[[str], str]) -> xr.DataArray:
+    """Return a coordinate of texts with each of them changed."""
+    texts = [change(text) for text in coordinate.values.ravel()]
+    return coordinate.copy(data=np.array(texts, dtype=np.dtypes.StringDType()).reshape(coordinate.shape))

@@ -1,7 +1,6 @@
 """What a scan keeps of each file: plain values, no dataset and no open file.
 
 The records of which there are thousands, `Frame`, `Instance` and `Slice`, are tuples: these are made soonest.
-
 Index order is (slice, row, column). Lengths are in mm. Positions are DICOM patient
 coordinates (LPS: x grows to the left, y to the back, z to the head).
 """
@@ -32,7 +31,6 @@ __all__ = [
 
 Vector = tuple[float, float, float]
 Value = str | float | int | tuple[str, ...] | tuple[float, ...]
-
 
 NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 """Transfer syntaxes of uncompressed pixels, other than deflated ones (DICOM PS3.5 annex A)."""
@@ -179,6 +177,10 @@ class Frame(NamedTuple):
 
     limits: tuple[float, float] | None = None
     """Least and greatest stored number that has a value, where not all have."""
+
+    def __repr__(self) -> str:
+        """Name what it is, but not when it was acquired: the day would show."""
+        return f"Frame({', '.join(f'{k}={v!r}' for k, v in self._asdict().items() if k != 'acquisition_time')})"
 
 
 @dataclass(frozen=True, slots=True)

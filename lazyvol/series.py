@@ -92,6 +92,8 @@ def _make_series(uid: str, members: list[Instance], rules: Rules) -> Series:
 
 def _without_copies(members: list[Instance]) -> tuple[list[Instance], list[Finding]]:
     """Keep one Instance of each SOPInstanceUID: of unequal ones that with the lowest digest."""
+    if len({m.uid for m in members}) == len(members):
+        return members, []
     kept, copies, different = [m for m in members if not m.uid], [], []
     for _, group in itertools.groupby((m for m in members if m.uid), key=lambda i: i.uid):
         first, *others = group

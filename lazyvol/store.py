@@ -24,7 +24,7 @@ from lazyvol.convention import strict
 from lazyvol.errors import OptionError, StoreError
 from lazyvol.failures import failures_noted, filled_finding
 from lazyvol.finishing import finish
-from lazyvol.lock import LOCK, locked
+from lazyvol.lock import LOCK, announced, locked, require_silent
 from lazyvol.ome import Version
 from lazyvol.opened import root_of
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of
@@ -84,7 +84,7 @@ def save_zarr(
         Zstandard.
     identifiers
         ``"none"`` replaces UIDs by keyed one-way ones; ``"uids"`` keeps them. Paths of source files
-        are never written.
+        and free text of the header are never written: explanations of windows stay if they are usual words.
     version
         Of OME-Zarr. ``"0.6"`` adds the exact affine to the patient's coordinates, of tilted and oblique volumes too;
         fewer tools read it yet.
@@ -191,15 +191,16 @@ def _list_labels(place: LocalPlace, version: str) -> None:
 
 def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
     """Return whether the very store is there and complete; raise if something else is."""
+    local = isinstance(place, LocalPlace)
     if isinstance(place, LocalPlace):
         if not os.path.lexists(place.path):
             return False
         if not os.path.isfile(os.path.join(place.path, "zarr.json")):
             raise StoreError(f"{place.name} exists and is no Zarr store, so it is not overwritten. Give another name.")
     about = _root_attrs(place)
-    if about is None or not about.get("complete"):
+    if about is None or (about and not about.get("complete") and not local):
         return False
-    same = about.get("fingerprint") == plan.fingerprint
+    same = bool(about.get("complete")) and about.get("fingerprint") == plan.fingerprint
     if not same and not overwrite:
         raise StoreError(
             f"{place.name} exists and is of another volume, or was saved with other options. Give another name, or "
@@ -255,7 +256,7 @@ def _fill(
         absent = {lv.path: set(lv.keys.values()) - set(checksums[lv.path]) for lv in levels}
         data = plan.volume.isel(selection).data
         tasks += shard_tasks(data, levels, place, absent, nearest=plan.nearest)
-    with failures_noted() as failed, _bar(progress):
+    with failures_noted() as failed, _bar(progress), announced(place):
         written = dask_compute(*tasks)  # type: ignore[no-untyped-call]
     for path, key, checksum in written:
         checksums[path][key] = checksum
@@ -268,6 +269,7 @@ def _fill(
 def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> bool:
     """Write what the root says until the store is complete; return whether this very store was begun before."""
     about = _root_attrs(place)
+    require_silent(place, about or {})
     if about is not None and about.get("fingerprint") == plan.fingerprint and not about.get("complete"):
         return True
     if about and not overwrite and not about.get("complete"):
@@ -275,22 +277,20 @@ def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> bo
             f"{place.name} holds the beginning of another volume, or of one with other options. Save that one, "
             "remove it, or give overwrite=True."
         )
-    _clear(place)
+    if isinstance(place, LocalPlace):
+        _clear(place)
     said = plan.about() | {
         "identifiers": identifiers,
         "uid": uuid.uuid4().hex,
         "version": metadata.version("lazyvol"),
         "complete": False,
     }
-    zarr.create_group(place.store, attributes={"lazyvol": said})
+    zarr.create_group(place.store, attributes={"lazyvol": said}, overwrite=about is not None)
     return False
 
 
-def _clear(place: Place) -> None:
+def _clear(place: LocalPlace) -> None:
     """Remove what is there, but for the lock."""
-    if not isinstance(place, LocalPlace):
-        zarr.create_group(place.store, overwrite=True)
-        return
     for entry in os.scandir(place.path):
         if entry.name != LOCK:
             shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)

@@ -257,11 +257,13 @@ def _units_problems(uptake: Uptake) -> Iterator[str]:
 
 
 def _outside(keyword: str, value: float | None, limits: tuple[float, float], units: str, hint: str = "") -> list[str]:
-    """Name a number that is absent, or outside what is plausible."""
-    expected = f"expected {limits[0]:g} to {limits[1]:g} {units}"
+    """Name a number that is absent, or outside what is plausible; problems go into stores, so they never repeat it."""
+    low, high = limits
+    expected = f"expected {low:g} to {high:g} {units}"
     if value is None:
         return [f"{keyword} is absent or no number; {expected}"]
-    return [] if limits[0] <= value <= limits[1] else [f"{keyword} is {value:g} {units}; {expected}{hint}"]
+    said = f"0 {units}" if not value else f"below {low:g} {units}" if value < low else f"above {high:g} {units}"
+    return [] if low <= value <= high else [f"{keyword} is {said}; {expected}{hint}"]
 
 
 def _body_problems(uptake: Uptake, kind: Kind) -> list[str]:

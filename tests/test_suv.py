@@ -337,10 +337,10 @@ LACKING = {
     ),
     "no weight": ({"PatientWeight": None}, {}, "PatientWeight is absent or no number; expected 0.5 to 500 kg"),
     "weight 0": ({"PatientWeight": 0.0}, {}, "PatientWeight is 0 kg; expected 0.5 to 500 kg$"),
-    "weight in g": ({"PatientWeight": 70000.0}, {}, r"PatientWeight is 70000 kg; expected .* \(is it in g\?\)"),
+    "weight in g": ({"PatientWeight": 70000.0}, {}, r"PatientWeight is above 500 kg; expected .* \(is it in g\?\)"),
     "no dose": ({}, {"RadionuclideTotalDose": None}, "RadionuclideTotalDose is absent or no number; expected"),
     "dose 0": ({}, {"RadionuclideTotalDose": "0"}, r"RadionuclideTotalDose is 0 Bq; expected 1e\+06 to 1e\+11 Bq$"),
-    "dose in MBq": ({}, {"RadionuclideTotalDose": "350"}, r"TotalDose is 350 Bq; expected .* \(is it in MBq\?\)"),
+    "dose in MBq": ({}, {"RadionuclideTotalDose": "350"}, r"TotalDose is below 1e\+06 Bq; .* \(is it in MBq\?\)"),
     "no half life": ({}, {"RadionuclideHalfLife": None}, "RadionuclideHalfLife is absent or no number; expected"),
     "half life 0": ({}, {"RadionuclideHalfLife": "0"}, r"RadionuclideHalfLife is 0 s; expected 30 to 1e\+08 s"),
     "no injection": (
@@ -368,7 +368,7 @@ LACKING = {
 }  # fmt: skip
 LACKING_FOR_SIZE = {
     "no size": ({"PatientSize": None}, "PatientSize is absent or no number; expected 0.2 to 2.5 m"),
-    "size in cm": ({"PatientSize": 172.0}, r"PatientSize is 172 m; expected 0.2 to 2.5 m \(is it in cm\?\)"),
+    "size in cm": ({"PatientSize": 172.0}, r"PatientSize is above 2.5 m; expected 0.2 to 2.5 m \(is it in cm\?\)"),
     "size 0": ({"PatientSize": 0.0}, "PatientSize is 0 m; expected 0.2 to 2.5 m$"),
 }
 
