@@ -207,7 +207,7 @@ def _words_of(coordinates: xr.Dataset) -> dict[str, str]:
     """Return which way each axis grows; also of those that stay of a volume that lost one."""
     attrs = coordinates.coords["geometry"].attrs
     directions = np.reshape(np.asarray(attrs["directions"], dtype=float), (3, 3))
-    if not np.isfinite(directions).all() or attrs["convention"] != "LPS":
+    if not np.isfinite(directions).all() or attrs["convention"] != "LPS" or attrs.get("without_units"):
         return {}
     rows: Any = tuple(map(tuple, directions.tolist()))  # what has no label has directions all the same
     letters = replace(geometry_at(coordinates), origin=(0.0, 0.0, 0.0), directions=rows).axis_letters

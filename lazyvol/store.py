@@ -285,7 +285,8 @@ def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> bo
         "version": metadata.version("lazyvol"),
         "complete": False,
     }
-    zarr.create_group(place.store, attributes={"lazyvol": said}, overwrite=about is not None)
+    old = about is not None and not isinstance(place, LocalPlace)  # in a folder the lock has to stay
+    zarr.create_group(place.store, attributes={"lazyvol": said}, overwrite=old)
     return False
 
 
