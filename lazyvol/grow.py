@@ -87,6 +87,8 @@ def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") ->
     first = before.sizes[dim]
     with _changing(place, about, {"what": "append", "dim": dim, "sizes": dict(before.sizes)}):
         _truncate(place, there.plan, dim)
+        if hasattr(place.store, "session"):  # icechunk, which shows nothing before it is committed
+            _reach(place, plan)
         checksums = rewrite(place, plan, there.checksums, {dim: (first, whole.sizes[dim])})
         _lengthen(place, there.plan, plan, dim)
         finish(place, plan, checksums, None, label=there.label)
@@ -333,7 +335,7 @@ def _truncate(place: Place, plan: Plan, dim: str) -> None:
 
 
 def _lengthen(place: Place, before: Plan, plan: Plan, dim: str) -> None:
-    """Append to coordinates, and let the arrays reach over what was written."""
+    """Append to coordinates, and then let the arrays reach over what was written."""
     for path, level, selection in _groups(plan):
         coordinates = plan.coordinates(level, selection)
         start = before.coordinates(level, selection).sizes.get(dim, 0)
@@ -342,6 +344,11 @@ def _lengthen(place: Place, before: Plan, plan: Plan, dim: str) -> None:
             tail.drop_vars([n for n, c in tail.coords.items() if dim not in c.dims]).to_zarr(
                 place.store, group=path, append_dim=dim, consolidated=False
             )
+    _reach(place, plan)
+
+
+def _reach(place: Place, plan: Plan) -> None:
+    """Let the arrays reach over all of a volume."""
     for image, _ in plan.arrangement.images(plan.volume.sizes):
         for n in range(len(plan.cuts)):
             zarr.open_array(place.store, path=plan.path(image, n), mode="r+").resize(plan.shape(n))

@@ -119,7 +119,13 @@ class ZarrPlace:
 
     def write(self, key: str, parts: Sequence[bytes]) -> None:
         """Set a key, in one request."""
-        sync(self.store.set(key, cpu.Buffer.from_bytes(b"".join(parts))))
+        try:
+            sync(self.store.set(key, cpu.Buffer.from_bytes(b"".join(parts))))
+        except Exception as error:  # each service has errors of its own
+            raise StoreError(
+                f"{key} cannot be written to {self.name}: {type(error).__name__}. What was written before stands; call "
+                "again to go on with it."
+            ) from error
 
     @contextmanager
     def reader(self, key: str) -> Iterator[ReadAt]:

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -249,3 +250,61 @@ def test_saving_later_writes_nothing_now(volume):
     assert store._store_dict == {}
     later.compute()
     np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+def test_a_session_of_icechunk_holds_a_store_that_grows_by_commits(volume, tmp_path):
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repository")))
+    commits = []
+    for write in (lambda s: lv.save_zarr(volume[:11], s, **CUT), lambda s: lv.append_zarr(volume[11:], s, dim="z")):
+        session = repository.writable_session("main")
+        write(session.store)
+        commits.append(session.commit("saved"))
+    opened = [lv.open_zarr(repository.readonly_session(snapshot_id=commit).store) for commit in commits]
+    assert [len(v) for v in opened] == [11, 20]
+    np.testing.assert_array_equal(opened[1], volume)
+    assert lv.verify_zarr(repository.readonly_session("main").store).damaged == ()
+
+
+def test_a_service_that_goes_away_leaves_a_store_that_is_gone_on_with(volume):
+    """The connection is lost in the middle; what was written before stands."""
+    server = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    running = server.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    options = {
+        "endpoint_url": f"http://{host}:{port}",
+        "key": "a",
+        "secret": "b",
+        "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 1},
+    }
+    import fsspec
+
+    fsspec.filesystem("s3", **options).mkdir("lost")
+    store = FsspecStore.from_url("s3://lost/a.zarr", storage_options=options)
+
+    def cut_off(block, block_info=None):
+        if block_info[0]["chunk-location"][0] == 2:
+            running.stop()
+        return block
+
+    meta = np.empty((0, 0, 0), volume.dtype)
+    blocks = volume.chunk({"z": 8})
+    first = blocks.copy(data=blocks.data.map_blocks(cut_off, dtype=volume.dtype, meta=meta, name="cut-off"))
+    try:
+        with (
+            dask.config.set(scheduler="sync"),
+            pytest.raises(StoreError, match=r"cannot be written to .*call again to go on"),
+        ):
+            lv.save_zarr(first, store, **CUT)
+    finally:
+        again = server.ThreadedMotoServer(port=port, verbose=False)
+        again.start()
+    try:
+        with pytest.raises(IncompleteStoreError, match="is incomplete"):
+            lv.open_zarr(store)
+        lv.save_zarr(blocks.copy(data=blocks.data.map_blocks(lambda b: b, meta=meta, name="cut-off")), store, **CUT)
+        np.testing.assert_array_equal(lv.open_zarr(store), volume)
+    finally:
+        again.stop()
