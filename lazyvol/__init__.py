@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lazyvol.errors import Finding, LazyvolError
     from lazyvol.geometry import Geometry
     from lazyvol.grid import Tolerances
+    from lazyvol.grow import add_levels, append_zarr, copy_zarr, save_region
     from lazyvol.join import join_series
     from lazyvol.opened import open_zarr
     from lazyvol.records import Frame, Instance
@@ -39,6 +40,9 @@ __all__ = [
     "Series",
     "Stack",
     "Tolerances",
+    "add_levels",
+    "append_zarr",
+    "copy_zarr",
     "field_of_view",
     "findings_of",
     "geometry_of",
@@ -50,6 +54,7 @@ __all__ = [
     "plot_slices",
     "read_header",
     "rectify",
+    "save_region",
     "save_zarr",
     "scan_headers",
     "to_suv",
@@ -66,6 +71,9 @@ _HOME = {
     "Series": "series",
     "Stack": "stacks",
     "Tolerances": "grid",
+    "add_levels": "grow",
+    "append_zarr": "grow",
+    "copy_zarr": "grow",
     "field_of_view": "view",
     "findings_of": "convention",
     "geometry_of": "convention",
@@ -77,6 +85,7 @@ _HOME = {
     "plot_slices": "view",
     "read_header": "scan",
     "rectify": "resample",
+    "save_region": "grow",
     "save_zarr": "store",
     "scan_headers": "scan",
     "to_suv": "suv",

@@ -43,7 +43,7 @@ class Arrangement:
     def stored(self, volume: xr.DataArray) -> xr.DataArray:
         """Return a volume as it is stored: `split` dimensions first, then `order`."""
         turned = volume.isel({d: slice(None, None, -1) for d in self.flipped})
-        return turned.expand_dims(list(self.added)).transpose(*self.split, *self.order)
+        return turned.expand_dims(list(self.added)).transpose(*self.split, *self.order, transpose_coords=False)
 
     def restored(self, coordinates: xr.Dataset) -> xr.Dataset:
         """Return the coordinates of a volume from those that are stored."""

@@ -12,14 +12,15 @@ from xarray.backends import BackendEntrypoint
 
 __all__ = ["LazyvolBackend"]
 
+_METADATA = ("zarr.json", ".zgroup")
 _LOOKED_AT = 16
 """Entries of a folder that are looked at to guess whether it holds DICOM."""
 
 
 class LazyvolBackend(BackendEntrypoint):
-    """Opens a DICOM series: a folder, a file, or a list of files."""
+    """Opens a DICOM series: a folder, a file, or a list of files; or a volume in an OME-Zarr store."""
 
-    description = "Open DICOM series (folders, files) as lazy volumes in mm"
+    description = "Open DICOM series (folders, files) and OME-Zarr stores as lazy volumes in mm"
     open_dataset_parameters = (
         "filename_or_obj",
         "drop_variables",
@@ -37,6 +38,8 @@ class LazyvolBackend(BackendEntrypoint):
         "mask_padding",
         "dtype",
         "strict",
+        "level",
+        "group",
     )
 
     def open_dataset(
@@ -58,15 +61,21 @@ class LazyvolBackend(BackendEntrypoint):
         mask_padding: bool = False,
         dtype: str | None = None,
         strict: bool = False,
+        level: int = 0,
+        group: str | None = None,
     ) -> xr.Dataset:
-        """Return the volume of `lazyvol.open_volume` as the variable ``image``.
+        """Return the volume of `lazyvol.open_volume`, or of `lazyvol.open_zarr` for a store, as the variable ``image``.
 
-        Parameters are those of `lazyvol.open_volume`; chunks are xarray's own, and
-        ``chunks={}`` takes the chunks that lazyvol prefers.
+        Parameters are those of the two; chunks are xarray's own, and ``chunks={}`` takes the chunks that
+        lazyvol prefers. ``level`` and ``group`` are for stores.
         """
         import lazyvol.accessor  # noqa: F401  # makes .vol known
+        from lazyvol.opened import lazy_store
         from lazyvol.volume import lazy_dataset
 
+        if _is_store(filename_or_obj):
+            stored = lazy_store(filename_or_obj, level=level, group=group)
+            return stored.to_dataset().drop_vars(_names(drop_variables), errors="ignore")
         dataset = lazy_dataset(
             filename_or_obj,
             series=series,
@@ -84,8 +93,7 @@ class LazyvolBackend(BackendEntrypoint):
             dtype=dtype,
             strict=strict,
         )
-        dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
-        return dataset.drop_vars(dropped, errors="ignore")
+        return dataset.drop_vars(_names(drop_variables), errors="ignore")
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Return whether this is a DICOM file, or a folder with one among its first entries."""
@@ -94,10 +102,24 @@ class LazyvolBackend(BackendEntrypoint):
         path = os.fspath(filename_or_obj)
         if os.path.isfile(path):
             return _is_dicom(path)
-        if not os.path.isdir(path) or any(os.path.exists(os.path.join(path, n)) for n in ("zarr.json", ".zgroup")):
+        if not os.path.isdir(path) or any(os.path.exists(os.path.join(path, n)) for n in _METADATA):
             return False
         with os.scandir(path) as entries:
             return any(_is_dicom(e.path) for e in islice(entries, _LOOKED_AT) if e.is_file())
+
+
+def _names(dropped: str | Iterable[str] | None) -> list[str]:
+    return [dropped] if isinstance(dropped, str) else list(dropped or ())
+
+
+def _is_store(source: Any) -> bool:
+    """Return whether this is a Zarr store: a folder or URL with its metadata or name, or a store of zarr."""
+    if not isinstance(source, str | os.PathLike):
+        return hasattr(source, "list_prefix")
+    path = os.fspath(source).rstrip("/")
+    if "://" in path:
+        return path.endswith(".zarr")
+    return any(os.path.exists(os.path.join(path, name)) for name in _METADATA) or os.path.isdir(f"{path}.partial")
 
 
 def _is_dicom(path: str) -> bool:

@@ -28,6 +28,7 @@ __all__ = [
     "geometry_of",
     "require_volume",
     "strict",
+    "strict_attrs",
     "with_frame_of_reference",
 ]
 
@@ -293,10 +294,10 @@ def strict(volume: xr.DataArray) -> xr.DataArray:
             'volume.astype("float32"), or abs(volume), volume.real or volume.imag of complex values.'
         )
     kept = volume.copy(deep=False)
-    kept.attrs = _strict_attrs(volume.attrs, "the volume")
+    kept.attrs = strict_attrs(volume.attrs, "the volume")
     for name, coordinate in kept.coords.items():
         _require_plain(name, coordinate)
-        coordinate.attrs = _strict_attrs(coordinate.attrs, f"the coordinate {name!r}")
+        coordinate.attrs = strict_attrs(coordinate.attrs, f"the coordinate {name!r}")
     return kept
 
 
@@ -310,7 +311,7 @@ def _require_plain(name: Any, coordinate: xr.DataArray) -> None:
         )
 
 
-def _strict_attrs(attrs: Mapping[Any, Any], of: str) -> dict[str, Any]:
+def strict_attrs(attrs: Mapping[Any, Any], of: str) -> dict[str, Any]:
     """Return attributes as strict JSON holds them: plain numbers and lists, and null for NaN."""
     kept = {name: _strict(value) for name, value in attrs.items()}
     for name, value in kept.items():

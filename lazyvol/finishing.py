@@ -12,8 +12,7 @@ import xarray as xr
 import zarr
 from zarr.core.sync import sync
 
-from lazyvol.convention import geometry_of
-from lazyvol.ome import VERSION, image_label, multiscale, omero, steps_and_starts
+from lazyvol.ome import image_label, multiscale, omero, steps_and_starts
 from lazyvol.place import LocalPlace, Place
 from lazyvol.plan import Plan, digest_of
 from lazyvol.stored import open_image, shard_keys
@@ -34,7 +33,6 @@ def finish(
         for n in range(len(plan.cuts)):
             coordinates = plan.coordinates(n, selection)
             scale = f"{image}/scale{n}".lstrip("/")
-            _forget_coordinates(place, scale, plan.name)
             coordinates.to_zarr(place.store, group=scale, mode="a", consolidated=False)
             digests[scale] = digest_of(coordinates.coords)
             scales.append(coordinates)
@@ -43,7 +41,6 @@ def finish(
         groups[image] = _ome(place, plan, image, scales, label=label)
     if plan.arrangement.split:
         coordinates = plan.coordinates(0)
-        _forget_coordinates(place, "coordinates", "")
         coordinates.to_zarr(place.store, group="coordinates", mode="a", consolidated=False)
         digests["coordinates"] = digest_of(coordinates.coords)
         for image, ome in groups.items():
@@ -52,21 +49,9 @@ def finish(
     root = zarr.open_group(place.store, mode="r+")
     about: Any = root.attrs["lazyvol"]
     ordered = {path: [each[key] for key in _keys(place, path)] for path, each in checksums.items()}
-    whole = {
-        **{k: v for k, v in about.items() if k != "writer"},
-        "checksums": ordered,
-        "coordinates": digests,
-        "complete": True,
-    }
+    kept = {k: v for k, v in about.items() if k not in {"writer", "changing"}}
+    whole = {**kept, **plan.about(), "checksums": ordered, "coordinates": digests, "complete": True}
     root.update_attributes({"lazyvol": whole} | ({} if plan.arrangement.split else {"ome": groups[""]}))
-
-
-def _forget_coordinates(place: Place, group: str, name: str) -> None:
-    """Remove what a writer before may have left half written in a group, but for its array."""
-    folder = os.path.join(place.path, group) if isinstance(place, LocalPlace) else ""
-    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
-        if entry.name != name:
-            shutil.rmtree(entry.path) if entry.is_dir() else os.remove(entry.path)
 
 
 def _forget_journal(place: Place) -> None:
@@ -86,27 +71,23 @@ def _keys(place: Place, path: str) -> list[str]:
 def _ome(place: Place, plan: Plan, image: str, scales: list[xr.Dataset], *, label: bool) -> dict[str, Any]:
     """Return what OME-Zarr tools read of an image."""
     order = plan.arrangement.order
-    levels, geometry = [], None
-    known = [d for d in ("z", "y", "x") if d in scales[0].coords]
+    levels: list[tuple[str, list[float], list[float]]] = []
     for n, coordinates in enumerate(scales):
-        sizes = dict(zip(order, plan.shape(n), strict=True))
-        blank = xr.DataArray(np.broadcast_to(np.int8(0), list(sizes.values())), coordinates.coords, list(sizes))
-        found = geometry_of(blank)
-        geometry = geometry or found
-        steps = dict(zip(("z", "y", "x"), found.spacing, strict=True))
-        scale, translation = steps_and_starts(coordinates, order, steps)
+        above = levels[-1][1:] if levels else None
+        scale, translation = steps_and_starts(coordinates, order, above, plan.factors[n - 1] if n else None)
         levels.append((f"scale{n}/{plan.name}", scale, translation))
-    assert geometry is not None
     ome = {
-        "version": VERSION,
-        "multiscales": [multiscale(plan.name, order, levels, geometry, known, nearest=plan.nearest)],
+        "version": plan.version,
+        "multiscales": [multiscale(plan.name, order, levels, scales[0], nearest=plan.nearest, version=plan.version)],
     }
     if label:
-        return ome | {"image-label": image_label(plan.volume.attrs)}
-    return ome | {"omero": _omero(place, plan, plan.path(image, len(scales) - 1))}
+        return ome | {
+            "image-label": image_label(plan.volume.attrs, of_image=plan.group is not None, version=plan.version)
+        }
+    return ome | {"omero": _omero(place, plan, plan.path(image, len(scales) - 1), scales[0])}
 
 
-def _omero(place: Place, plan: Plan, path: str) -> dict[str, Any]:
+def _omero(place: Place, plan: Plan, path: str, coordinates: xr.Dataset) -> dict[str, Any]:
     """Return the window with which viewers begin: the header's, or one for the middle of the lowest level."""
     array = open_image(place, path)
     assert array is not None
@@ -120,9 +101,13 @@ def _omero(place: Place, plan: Plan, path: str) -> dict[str, Any]:
     low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
     if plan.volume.dtype.kind in "iu" and plan.volume.dtype.itemsize < 4:
         low, high = (float(v) for v in (np.iinfo(plan.volume.dtype).min, np.iinfo(plan.volume.dtype).max))
-    colour = "sample" in plan.arrangement.order
-    if colour:
-        return omero("", (low, high), (low, high), colour=True)
-    greys = greys_of(plan.volume, None, values)
+    high = high if high > low else low + 1
+    if "sample" in plan.arrangement.order:
+        names = coordinates.coords["sample"].values if "sample" in coordinates.coords else ()
+        samples = [str(v) for v in names] or list("RGB")[: array.shape[plan.arrangement.order.index("sample")]]
+        return omero("", (low, high), (low, high), samples)
+    one = coordinates.isel({d: n // 2 for d, n in coordinates.sizes.items() if d not in whole})
+    scalars = {name: c for name, c in one.coords.items() if not c.dims}  # windows may differ from slice to slice
+    greys = greys_of(xr.DataArray(np.zeros((), plan.volume.dtype), scalars, attrs=plan.volume.attrs), None, values)
     label = str(plan.volume.attrs.get("Modality", plan.name))
-    return omero(label, (min(low, greys.low), max(high, greys.high)), (greys.low, greys.high), colour=False)
+    return omero(label, (min(low, greys.low), max(high, greys.high)), (greys.low, greys.high))

@@ -135,7 +135,7 @@ class ForeignImage(BackendArray):
     def _points(self, key: tuple[Any, ...]) -> Any:
         """Select single voxels: the indices of all dimensions go together."""
         places = np.broadcast_arrays(*(np.asarray(k) for k in key))
-        by_axis = {a: p % n for a, p, n in zip(self.axes, places, self.shape, strict=True) if a is not None}
+        by_axis = {a: p for a, p in zip(self.axes, places, strict=True) if a is not None}
         if not places[0].size:
             return np.empty(places[0].shape, self.dtype)
         flat = tuple(by_axis[a].ravel() for a in range(self.array.ndim))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from xarray.core import indexing
 from lazyvol.arrangement import Arrangement
 from lazyvol.chunks import Chunks, chunked
 from lazyvol.convention import attrs_with_nan
-from lazyvol.errors import IncompleteStoreError, OptionError, SourceNotFoundError, StoreError
+from lazyvol.errors import IncompleteStoreError, LazyvolWarning, OptionError, SourceNotFoundError, StoreError
 from lazyvol.foreign import foreign_volume, is_foreign
 from lazyvol.ome import level_coordinates
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of
 from lazyvol.stored import ImageFiles, StoredImage, open_image, shard_form, shard_sizes
 
-__all__ = ["About", "image_files", "open_zarr", "root_of"]
+__all__ = ["About", "image_files", "lazy_store", "lengths_of", "open_zarr", "root_of", "stored_coordinates"]
 
 About = dict[str, Any]
 """What the root of a store says of it."""
@@ -65,13 +66,27 @@ def open_zarr(store: StoreLike, *, level: int = 0, group: str | None = None, chu
     ...
     lazyvol.errors.StoreError: ... is no Zarr store...
     """
+    volume = lazy_store(store, level=level, group=group)
+    if chunks == "auto":
+        chunks = volume.encoding["preferred_chunks"]
+    return chunked(volume, chunks, token=volume.encoding.get("token", ""))
+
+
+def lazy_store(store: StoreLike, *, level: int = 0, group: str | None = None) -> xr.DataArray:
+    """Return the volume of `open_zarr` without dask, with the chunks that suit it in its encoding."""
     place, base = place_of(store, writable=False), (group or "").strip("/")
     about = _about_or_foreign(place, base)
     if isinstance(about, zarr.Group):
-        volume = foreign_volume(about, level)
-        return chunked(volume, volume.encoding.get("preferred_chunks", "auto") if chunks == "auto" else chunks)
+        return foreign_volume(about, level)
+    if "changing" in about:
+        warnings.warn(
+            f"an append to {place.name} was stopped, so it opens as it was before. Call append_zarr again.",
+            LazyvolWarning,
+            stacklevel=3,
+        )
     volume, lengths = _stored_volume(place, base, about, level)
-    return chunked(volume, lengths if chunks == "auto" else chunks, token=f"{about['uid']}-{base}-{level}")
+    volume.encoding = {"preferred_chunks": lengths, "token": f"{about['uid']}-{base}-{level}", "source": place.name}
+    return volume
 
 
 def _stored_volume(place: Place, base: str, about: About, level: int) -> tuple[xr.DataArray, dict[Any, int]]:
@@ -79,9 +94,9 @@ def _stored_volume(place: Place, base: str, about: About, level: int) -> tuple[x
     files = image_files(place, base, about, level)
     array = files[0].array
     arrangement = Arrangement.from_attrs(about, _dims_of(array))
-    coordinates = _coordinates(place, base, about, arrangement, level)
-    split = {d: int(about["sizes"][d]) for d in arrangement.split}
-    image: Any = indexing.LazilyIndexedArray(StoredImage(place, files, arrangement, split))
+    coordinates = stored_coordinates(place, base, about, arrangement, level)
+    sizes = lengths_of(about, array, arrangement, level)
+    image: Any = indexing.LazilyIndexedArray(StoredImage(place, files, arrangement, sizes))
     cached: Any = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(image))  # type: ignore[no-untyped-call]
     variable = xr.Variable(arrangement.dims, cached, attrs_with_nan(array.attrs.asdict()))
     restored = arrangement.restored(coordinates)
@@ -91,18 +106,36 @@ def _stored_volume(place: Place, base: str, about: About, level: int) -> tuple[x
     return volume, {d: min(shards.get(d, 1), volume.sizes[d]) for d in arrangement.dims}
 
 
+def lengths_of(about: About, array: zarr.Array[Any], arrangement: Arrangement, level: int) -> dict[str, int]:
+    """Return the voxels of a level along each dimension: those before a change that was stopped."""
+    found = dict(zip(arrangement.order, array.shape, strict=True))
+    before = {d: int(n) for d, n in about.get("changing", {}).get("sizes", {}).items()}
+    for factors in about.get("factors", [])[:level]:
+        before = {d: n // dict(zip(arrangement.order, factors, strict=True)).get(d, 1) for d, n in before.items()}
+    return found | {d: int(about["sizes"][d]) for d in arrangement.split} | before
+
+
 def _dims_of(array: zarr.Array[Any]) -> tuple[str, ...]:
     names: Any = getattr(array.metadata, "dimension_names", None) or ()
     return tuple(map(str, names))
 
 
-def _coordinates(place: Place, base: str, about: About, arrangement: Arrangement, level: int) -> xr.Dataset:
-    """Return the coordinates of a level, in memory."""
+def stored_coordinates(place: Place, base: str, about: About, arrangement: Arrangement, level: int) -> xr.Dataset:
+    """Return the coordinates of a level as they are stored, in memory."""
     where = "coordinates" if arrangement.split else f"scale{level}"
     found = xr.open_zarr(place.store, group=f"{base}/{where}".lstrip("/"), consolidated=False, chunks=None)
-    found = xr.Dataset(coords=dict(found.coords.items()))
+    found = xr.Dataset(coords=dict(found.drop_vars(about["name"], errors="ignore").variables))
     for coordinate in found.coords.values():
         coordinate.load().attrs = attrs_with_nan(coordinate.attrs)
+    changing = about.get("changing", {})
+    if "dim" in changing and changing["dim"] in found.dims:
+        each = [
+            dict(zip(arrangement.order, f, strict=True)) for f in about["factors"][: 0 if arrangement.split else level]
+        ]
+        length = int(changing["sizes"][changing["dim"]])
+        for factors in each:
+            length //= factors.get(changing["dim"], 1)
+        found = found.isel({changing["dim"]: slice(length)})
     for factors in about.get("factors", [])[:level] if arrangement.split else ():
         found = level_coordinates(found, dict(zip(arrangement.order, factors, strict=True)))
     return found
@@ -128,7 +161,7 @@ def image_files(place: Place, base: str, about: About, level: Any) -> list[Image
 def _about_or_foreign(place: Place, base: str) -> About | zarr.Group:
     """Return what a complete store of ours says, or the group of one that others wrote."""
     try:
-        return root_of(place, base)
+        return root_of(place, base, changing="append")
     except IncompleteStoreError:
         raise
     except StoreError:
@@ -141,8 +174,8 @@ def _about_or_foreign(place: Place, base: str) -> About | zarr.Group:
         return group
 
 
-def root_of(place: Place, base: str) -> About:
-    """Return what a complete store of lazyvol says of itself; raise if it is no such store."""
+def root_of(place: Place, base: str, *, changing: str = "") -> About:
+    """Return what a complete store of lazyvol says of itself, or one in which such a change was stopped; else raise."""
     name = f"{place.name}/{base}".rstrip("/")
     if isinstance(place, LocalPlace) and not os.path.isdir(os.path.join(place.path, base)):
         path = os.path.join(place.path, base).rstrip("/")
@@ -160,7 +193,15 @@ def root_of(place: Place, base: str) -> About:
             f"{name} is no Zarr store that lazyvol wrote (its root has no 'lazyvol' attribute), nor an OME-Zarr image. "
             "xarray.open_zarr opens other stores; open_volume opens DICOM."
         ) from error
-    if not about.get("complete"):
+    what = about.get("changing", {}).get("what", "")
+    if what == "region" and changing != what:
+        raise IncompleteStoreError(f"{name} is incomplete: a region of it was being written. Call save_region again.")
+    if what == "append" and changing != what:
+        raise IncompleteStoreError(
+            f"{name} is incomplete: an append to it was stopped. Call append_zarr again; open_zarr opens it as it was "
+            "before."
+        )
+    if not about.get("complete") and not what:
         raise _incomplete(name, place, base, about)
     return dict(about)
 

@@ -52,6 +52,9 @@ class Place(Protocol):
     def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
         """Return the bytes of files below a folder, 0 for one that is absent."""
 
+    def all_keys(self) -> list[str]:
+        """Return all files."""
+
 
 def unwritable(name: str, error: OSError) -> StoreError:
     """Return the error that says why a store cannot be written on."""
@@ -108,14 +111,20 @@ class LocalPlace:
         with open(os.path.join(self.path, key), "rb", buffering=0) as file:
 
             def read_at(offset: int, length: int) -> bytes:
-                file.seek(offset if offset >= 0 else max(0, os.fstat(file.fileno()).st_size + offset))
-                return file.read(length)
+                size = os.fstat(file.fileno()).st_size
+                file.seek(offset if offset >= 0 else max(0, size + offset))
+                return file.read(min(length, size))
 
             yield read_at
 
     def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
         """Return the bytes of files."""
         return {key: _size(os.path.join(self.path, under, key)) for key in keys}
+
+    def all_keys(self) -> list[str]:
+        """Return all files."""
+        walk = os.walk(self.path)
+        return [os.path.relpath(os.path.join(folder, name), self.path) for folder, _, names in walk for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +141,13 @@ class ZarrPlace:
 
     def write(self, key: str, parts: Sequence[bytes]) -> None:
         """Set a key, in one request."""
-        sync(self.store.set(key, cpu.Buffer.from_bytes(b"".join(parts))))
+        try:
+            sync(self.store.set(key, cpu.Buffer.from_bytes(b"".join(parts))))
+        except Exception as error:  # each service has errors of its own
+            raise StoreError(
+                f"{key} cannot be written to {self.name}: {type(error).__name__}. What was written before stands; call "
+                "again to go on with it."
+            ) from error
 
     @contextmanager
     def reader(self, key: str) -> Iterator[ReadAt]:
@@ -151,6 +166,10 @@ class ZarrPlace:
         """Return 1 for each file that a listing has: their sizes would cost a request each."""
         listed = {key.removeprefix(f"{under}/") for key in sync(_all(self.store, f"{under}/"))}
         return {key: int(key in listed) for key in keys}
+
+    def all_keys(self) -> list[str]:
+        """Return all keys."""
+        return sync(_all(self.store, ""))
 
 
 async def _all(store: Store, prefix: str) -> list[str]:

@@ -7,7 +7,7 @@ import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from lazyvol.arrangement import SPACE, Arrangement, arrangement_of
 from lazyvol.chunks import Cut, chunked, lower_cut, store_chunks
-from lazyvol.convention import geometry_of
+from lazyvol.convention import geometry_of, strict_attrs
 from lazyvol.errors import OptionError
-from lazyvol.ome import level_coordinates
+from lazyvol.ome import VERSION, Version, level_coordinates
 from lazyvol.place import LocalPlace, Place, ZarrPlace
 from lazyvol.pyramid import halves_of
 from lazyvol.shards import BLOSC
@@ -68,11 +68,21 @@ class Plan:
     fingerprint: str
     """Equal for equal volumes and options, and nothing leads back from it without the key."""
 
+    version: Version = VERSION
+    """Of OME-Zarr."""
+
+    group: str | None = None
+    """Where in the store of its image a label image lies; None for a store of its own."""
+
     def coordinates(self, level: int, image: Mapping[str, int] | None = None) -> xr.Dataset:
         """Return the coordinates of a level: of all images, or of one."""
         found = xr.Dataset(coords=self.volume.coords)
         for factors in self.factors[:level]:
             found = level_coordinates(found, factors)
+        if "geometry" in found.coords:  # NaN is no JSON
+            scalar = found.coords["geometry"].variable
+            attrs = strict_attrs(scalar.attrs, "the coordinate 'geometry'")
+            found = found.assign_coords(geometry=xr.Variable((), scalar.values, attrs))
         return found.isel({d: k for d, k in (image or {}).items() if d in found.dims})
 
     def shape(self, level: int) -> tuple[int, ...]:
@@ -97,6 +107,7 @@ class Plan:
             "images": len(self.arrangement.images(self.volume.sizes)),
             "nearest": self.nearest,
             "fingerprint": self.fingerprint,
+            "ome_zarr": self.version,
         }
 
     def create_array(self, place: Place, image: str, level: int) -> zarr.Array[Any]:
@@ -140,6 +151,8 @@ def plan_of(
     levels: Levels,
     codec: Codec,
     nearest: bool,
+    version: Version,
+    group: str | None,
     identifiers: str,
     key: bytes,
 ) -> Plan:
@@ -153,7 +166,7 @@ def plan_of(
         If the array carries no geometry.
     """
     geometry_of(volume)
-    _require_options(name, levels, codec)
+    _require_options(name, levels, codec, version)
     arrangement, token = arrangement_of(volume), _token_of(volume)
     blocks = volume if volume.chunks else chunked(volume.rename(NAME), "auto", token=token)
     stored = arrangement.stored(blocks)
@@ -171,13 +184,17 @@ def plan_of(
     for each in factors:
         sizes = {d: n // each.get(d, 1) for d, n in sizes.items()}
         cuts.append(lower_cut(cuts[-1], sizes, each))
-    options = [name, [list(map(dict, c)) for c in cuts], factors, repr(codec), nearest, identifiers, LAYOUT]
+    options = [name, [list(map(dict, c)) for c in cuts], factors, repr(codec), nearest, identifiers, version, LAYOUT]
     about = json.dumps([arrangement.as_attrs(), options, digest_of(stored.coords, stored.attrs), token], default=str)
     fingerprint = hmac.new(key, about.encode(), hashlib.sha256).hexdigest()
-    return Plan(stored, arrangement, name or NAME, tuple(cuts), tuple(factors), codec, nearest, fingerprint)
+    return Plan(
+        stored, arrangement, name or NAME, tuple(cuts), tuple(factors), codec, nearest, fingerprint, version, group
+    )
 
 
-def _require_options(name: Any, levels: Any, codec: Any) -> None:
+def _require_options(name: Any, levels: Any, codec: Any, version: Any) -> None:
+    if version not in get_args(Version):
+        raise OptionError(f"version={version!r} must be one of {', '.join(map(repr, get_args(Version)))}.")
     if not (name is None or (isinstance(name, str) and name.isidentifier())):
         raise OptionError(f"name={name!r} must be a word, such as 'image', or None.")
     whole = isinstance(levels, int) and not isinstance(levels, bool) and levels > 0

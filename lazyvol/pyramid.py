@@ -14,6 +14,8 @@ __all__ = ["halves_of", "halving", "mean_of_parts"]
 
 SMALLEST = 128
 """A level is the last one if none of its sides is longer than this."""
+_TOGETHER = 1 << 20
+"""Voxels that are added up at a time."""
 _MOST = 32
 """More levels than these no volume can have."""
 
@@ -90,7 +92,14 @@ def halving(values: Values, factors: Sequence[int], *, nearest: bool = False) ->
     trimmed = values[tuple(slice(n - n % f) for n, f in zip(values.shape, factors, strict=True))]
     if nearest or values.dtype.kind == "b":
         return np.ascontiguousarray(trimmed[tuple(slice(None, None, f) for f in factors)])
-    return mean_of_parts(trimmed, factors)
+    out = np.empty([n // f for n, f in zip(trimmed.shape, factors, strict=True)], values.dtype)
+    axis = next((k for k, n in enumerate(out.shape) if n > 1), 0)
+    step = max(1, _TOGETHER * out.shape[axis] // max(trimmed.size, 1)) if out.ndim else 1
+    for first in range(0, out.shape[axis], step):  # sums are wider than values, so few of them are held at a time
+        front = (slice(None),) * axis
+        part = trimmed[(*front, slice(first * factors[axis], (first + step) * factors[axis]))]
+        out[(*front, slice(first, first + step))] = mean_of_parts(part, factors)
+    return out
 
 
 def mean_of_parts(values: Values, factors: Sequence[int]) -> Values:

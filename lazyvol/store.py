@@ -6,18 +6,15 @@ the groups of the levels and what OME-Zarr tools read come last. What a writer t
 
 from __future__ import annotations
 
-import ctypes
-import glob
 import itertools
 import os
 import re
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from importlib.metadata import version
+from importlib import metadata
 from typing import Any
 
 import xarray as xr
@@ -25,12 +22,13 @@ import zarr
 from dask.base import compute as dask_compute
 from dask.delayed import delayed
 
+from lazyvol.appearing import appear, keep_only, sweep
 from lazyvol.convention import strict
 from lazyvol.errors import LazyvolError, OptionError, StoreError
 from lazyvol.failures import failures_told, filled_finding, images_by_frame
 from lazyvol.finishing import finish
 from lazyvol.lock import LOCK, announced, locked, require_silent
-from lazyvol.ome import VERSION
+from lazyvol.ome import Version
 from lazyvol.opened import root_of
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of, unwritable
 from lazyvol.plan import Codec, Lengths, Levels, Plan, plan_of
@@ -56,6 +54,7 @@ def save_zarr(
     levels: Levels = "auto",
     codec: Codec = "auto",
     identifiers: Identifiers = "none",
+    version: Version = "0.5",
     overwrite: bool = False,
     compute: bool = True,
     progress: bool | None = None,
@@ -92,6 +91,9 @@ def save_zarr(
     identifiers
         ``"none"`` replaces UIDs by keyed one-way ones; ``"uids"`` keeps them. Paths of source files
         and free text of the header are never written: explanations of windows stay if they are usual words.
+    version
+        Of OME-Zarr. ``"0.6"`` adds the exact affine to the patient's coordinates, of tilted and oblique volumes too;
+        fewer tools read it yet.
     overwrite
         Replace a Zarr store that exists, or the rest of another one; anything else under that name stays and raises.
     compute
@@ -118,7 +120,7 @@ def save_zarr(
 
     Notes
     -----
-    OME-Zarr (NGFF) 0.5 with anatomical orientation by RFC-4.
+    OME-Zarr (NGFF) 0.5 or 0.6 with anatomical orientation by RFC-4.
 
     Examples
     --------
@@ -131,7 +133,8 @@ def save_zarr(
     """
     if not compute:
         options: Any = {"name": name, "group": group, "chunks": chunks, "shards": shards, "levels": levels}
-        options |= {"codec": codec, "identifiers": identifiers, "overwrite": overwrite, "progress": progress}
+        options |= {"codec": codec, "identifiers": identifiers, "version": version}
+        options |= {"overwrite": overwrite, "progress": progress}
         return delayed(partial(save_zarr, volume, store, **options), pure=False)()
     place = place_of(store, writable=True)
     if identifiers not in ("none", "uids") or overwrite not in (True, False):
@@ -151,6 +154,8 @@ def save_zarr(
         levels=levels,
         codec=codec,
         nearest=label,
+        version=version,
+        group=group,
         identifiers=identifiers,
         key=b"" if identifiers == "uids" else read_key(),
     )
@@ -159,7 +164,7 @@ def save_zarr(
             if target is not None:
                 _fill(target, plan, volume, identifiers, label=label, overwrite=overwrite, progress=bool(progress))
     if group is not None and isinstance(place, LocalPlace):
-        _list_labels(place)
+        _list_labels(place, version)
     return None
 
 
@@ -182,12 +187,12 @@ def _group_place(place: Place, group: str, volume: xr.DataArray) -> LocalPlace:
     return LocalPlace(os.path.join(place.path, group))
 
 
-def _list_labels(place: LocalPlace) -> None:
+def _list_labels(place: LocalPlace, version: str) -> None:
     """Name a label image in its group, as OME-Zarr has it."""
     folder = os.path.dirname(place.path)
     names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and os.path.exists(f"{e.path}/zarr.json"))
     labels = zarr.open_group(folder, mode="a")
-    labels.update_attributes({"ome": {"version": VERSION, "labels": [n for n in names if "." not in n]}})
+    labels.update_attributes({"ome": {"version": version, "labels": [n for n in names if "." not in n]}})
 
 
 def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
@@ -241,12 +246,12 @@ def _target(place: Place, plan: Plan, *, overwrite: bool) -> Iterator[Place | No
         if _is_there(place, plan, overwrite=overwrite):
             yield None
             return
-        _sweep(unfinished)
+        sweep(unfinished.path)
         yield unfinished
         require_ours()
         with _writing(unfinished):
-            _sweep(unfinished)
-            _appear(unfinished.path, place.path)
+            sweep(unfinished.path)
+            appear(unfinished.path, place.path)
 
 
 @contextmanager
@@ -258,15 +263,6 @@ def _writing(place: Place) -> Iterator[None]:
         raise
     except OSError as error:
         raise unwritable(place.name, error) from error
-
-
-def _sweep(place: LocalPlace) -> None:
-    """Remove the files that were not written to their end."""
-    for folder, _, files in os.walk(place.path):
-        for file in files:
-            if file.endswith(".partial"):
-                with suppress(FileNotFoundError):
-                    os.remove(os.path.join(folder, file))
 
 
 def _fill(
@@ -310,7 +306,11 @@ def _levels(place: Place, plan: Plan, image: str, *, begun: bool) -> list[Level]
         (begun and open_image(place, plan.path(image, n))) or plan.create_array(place, image, n)
         for n in range(len(plan.cuts))
     )
-    return [plan.level(array, image, n) for n, array in enumerate(arrays)]
+    levels = [plan.level(array, image, n) for n, array in enumerate(arrays)]
+    if begun and isinstance(place, LocalPlace):  # coordinates may be half there
+        for path in [*(level.path for level in levels), *(["coordinates/"] if plan.arrangement.split else [])]:
+            keep_only(os.path.join(place.path, path))
+    return levels
 
 
 def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> tuple[bool, str]:
@@ -326,16 +326,16 @@ def _begin(place: Place, plan: Plan, identifiers: str, *, overwrite: bool) -> tu
             f"{place.name} holds the beginning of another volume, or of one with other options. Save that one, "
             "remove it, or give overwrite=True."
         )
-    local = isinstance(place, LocalPlace)
     if isinstance(place, LocalPlace):
         _clear(place)
     said = plan.about() | {
         "identifiers": identifiers,
         "uid": uuid.uuid4().hex,
-        "version": version("lazyvol"),
+        "version": metadata.version("lazyvol"),
         "complete": False,
     }
-    zarr.create_group(place.store, attributes={"lazyvol": said}, overwrite=not local and about is not None)
+    old = about is not None and not isinstance(place, LocalPlace)  # in a folder the lock has to stay
+    zarr.create_group(place.store, attributes={"lazyvol": said}, overwrite=old)
     return False, said["uid"]
 
 
@@ -368,27 +368,3 @@ def _bar(progress: bool) -> AbstractContextManager[Any]:
 
     bar: AbstractContextManager[Any] = TqdmCallback(desc="save", unit="task", leave=False)
     return bar
-
-
-def _appear(unfinished: str, path: str) -> None:
-    """Give the finished store its name; where the system can, in one step that replaces the old one."""
-    old = f"{path}.old-{uuid.uuid4().hex}"
-    if os.path.lexists(path):
-        shutil.copyfile(os.path.join(unfinished, LOCK), os.path.join(path, LOCK))  # it has the other name in between
-        if _swapped(unfinished, path):
-            os.rename(unfinished, old)
-        else:
-            os.rename(path, old)
-            os.rename(unfinished, path)
-    else:
-        os.rename(unfinished, path)  # with its lock, so that no other writer takes it for abandoned
-    os.remove(os.path.join(path, LOCK))
-    for left in glob.glob(f"{glob.escape(path)}.old-{'[0-9a-f]' * 32}"):  # and those of writers that were killed here
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _swapped(one: str, other: str) -> bool:
-    """Exchange the names of two folders in one step; return whether that was possible."""
-    call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
-    here, exchange = -100, 2
-    return call is not None and call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0

@@ -21,9 +21,18 @@ from lazyvol.errors import StoreError
 from lazyvol.failures import Failure
 from lazyvol.place import Place, is_of
 from lazyvol.pyramid import halving
-from lazyvol.shards import Block, ShardForm, checksum_of, encode_chunks, read_whole, shard_parts
+from lazyvol.shards import (
+    Block,
+    ShardForm,
+    checksum_of,
+    cut_selection,
+    encode_chunks,
+    read_pieces,
+    read_whole,
+    shard_parts,
+)
 
-__all__ = ["JOURNAL", "Journal", "Level", "shard_tasks"]
+__all__ = ["JOURNAL", "Journal", "Level", "halved_task", "shard_tasks"]
 
 JOURNAL = "lazyvol.filled"
 """Folder of a store that is written, with a file for each image that was filled."""
@@ -145,6 +154,23 @@ def _place_below(level: Level, shard: Number, below: Level) -> tuple[Number, Num
     start = [s * c // f for s, c, f in zip(shard, level.form.shard, below.factors, strict=True)]
     over, within = zip(*map(divmod, start, below.form.shard), strict=True)
     return over, within
+
+
+def halved_task(place: Place, above: Level, level: Level, shard: Number, *, nearest: bool, uid: str = "") -> Any:
+    """Return the task that writes one shard of a level from what the level above has in the store."""
+    held = delayed(_read_halved, pure=False)(place, above, level, shard, nearest)
+    return _write_task(place, uid, level, level.keys[shard], held, [])
+
+
+def _read_halved(place: Place, above: Level, level: Level, shard: Number, nearest: bool) -> list[Block]:
+    """Read what becomes a shard, wherever the shards of the level above end."""
+    starts = [s * c * f for s, c, f in zip(shard, level.form.shard, level.factors, strict=True)]
+    wanted = [np.arange(a, a + n * f) for a, n, f in zip(starts, level.extent(shard), level.factors, strict=True)]
+    values = np.empty([w.size for w in wanted], above.form.dtype)
+    for number, pieces in cut_selection(above.form, wanted).items():
+        with place.reader(f"{above.path}/{above.keys[number]}") as read_at:
+            read_pieces(read_at, above.form, pieces, values)
+    return [((0,) * len(shard), halving(values, level.factors, nearest=nearest))]
 
 
 def _needed(levels: Sequence[Level], absent: Mapping[str, Collection[str]]) -> list[set[Number]]:

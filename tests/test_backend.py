@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 import lazyvol as lv
 from lazyvol.backend import LazyvolBackend
@@ -160,3 +161,34 @@ def test_errors_come_through(two_series):
 def test_an_absent_path_is_named(tmp_path):
     with pytest.raises(SourceNotFoundError, match="nowhere does not exist"):
         xr.open_dataset(tmp_path / "nowhere", engine="lazyvol")
+
+
+# Stores
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, chest_folder):
+    path = tmp_path_factory.mktemp("stores") / "chest.zarr"
+    volume = lv.open_volume(chest_folder)
+    lv.save_zarr(volume, path, levels=2)
+    lv.save_zarr((volume > 200).astype("uint8"), path, group="labels/bone", levels=2)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"level": 1}, {"group": "labels/bone"}], ids=["whole", "level", "labels"])
+def test_a_store_opens_as_open_zarr_opens_it(store, options):
+    expected = lv.open_zarr(store, **options)
+    for chunks in (None, {}):
+        found = xr.open_dataset(store, engine="lazyvol", chunks=chunks, **options)
+        xr.testing.assert_identical(found.image.compute(), expected.compute())
+    assert found.image.chunks == expected.chunks
+
+
+def test_a_store_that_is_no_folder_opens_too(store):
+    memory = zarr.storage.MemoryStore()
+    lv.copy_zarr(store, memory)
+    np.testing.assert_array_equal(xr.open_dataset(memory, engine="lazyvol").image, lv.open_zarr(store))
+
+
+def test_a_store_is_not_guessed_to_be_dicom(store):
+    assert not LazyvolBackend().guess_can_open(store)

@@ -118,7 +118,8 @@ def test_a_colour_volume_comes_back_from_a_store(series, tmp_path):
 def test_plain_zarr_reads_the_colours_of_a_store(series, tmp_path):
     folder, colours = series
     lv.save_zarr(lv.open_volume(folder), tmp_path / "made.zarr")
-    np.testing.assert_array_equal(zarr.open_array(tmp_path / "made.zarr" / "scale0" / "image", mode="r")[:], colours)
+    found = zarr.open_array(tmp_path / "made.zarr" / "scale0" / "image", mode="r")[:]
+    np.testing.assert_array_equal(np.moveaxis(found, 0, -1), colours)  # a channel stands before z
 
 
 def test_a_colour_volume_comes_back_from_netcdf(series, tmp_path):

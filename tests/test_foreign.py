@@ -18,7 +18,7 @@ import lazyvol.accessor
 from lazyvol.chunks import chunked
 from lazyvol.errors import GeometryError, OptionError, StoreError
 from lazyvol.foreign import foreign_volume, is_foreign
-from lazyvol.omezarr import DIRECTIONS, LENGTHS, TIMES
+from lazyvol.omezarr import LENGTHS, TIMES
 
 MM = 1e-6
 SHAPE = {"t": 2, "c": 3, "z": 4, "y": 6, "x": 8}
@@ -29,6 +29,8 @@ UNITS = {"t": "second", "z": "millimeter", "y": "millimeter", "x": "millimeter"}
 LPS = {"z": "inferior-to-superior", "y": "anterior-to-posterior", "x": "right-to-left"}
 RAS = {"z": "inferior-to-superior", "y": "posterior-to-anterior", "x": "left-to-right"}
 DIMS = {"t": "time", "c": "channel"}
+SIDES = {"left": (1, 0, 0), "posterior": (0, 1, 0), "dorsal": (0, 1, 0), "superior": (0, 0, 1), "cranial": (0, 0, 1)}
+OPPOSITES = {"right": "left", "anterior": "posterior", "ventral": "dorsal", "inferior": "superior", "caudal": "cranial"}
 LEVELS = pytest.mark.parametrize("level", [0, 1])
 
 
@@ -82,11 +84,17 @@ def positions(volume):
     return by_index
 
 
+def towards(word):
+    """Return the LPS direction of a word such as right-to-left."""
+    side = word.split("-to-")[1]
+    return np.array(SIDES[side] if side in SIDES else SIDES[OPPOSITES[side]]) * (1 if side in SIDES else -1)
+
+
 def expected(shape, scale, start, words):
     """Return where voxels lie: each label along the direction of its word."""
     labels = [start[a] + scale[a] * np.arange(n) for a, n in zip("zyx", shape, strict=True)]
     grid = np.stack(np.meshgrid(*labels, indexing="ij"), axis=-1)
-    return grid @ np.array([DIRECTIONS[words[a]] for a in "zyx"])
+    return grid @ np.array([towards(words[a]) for a in "zyx"])
 
 
 def codes(volume):
@@ -250,7 +258,7 @@ def turned(degrees=25.0):
 
 def nifti_image(affine=SHEARED, *, kind="Nifti1Image", forms="both", shape=(16, 12, 8), unit="mm", order="<"):
     nib = pytest.importorskip("nibabel")
-    values = np.random.default_rng(5).integers(-1000, 1000, shape).astype(f"{order}i2")
+    values = np.random.default_rng(5).integers(-(2**15), 2**15, shape).astype(f"{order}i2")
     header = getattr(nib, kind).header_class(endianness=order)
     header.set_data_dtype(values.dtype)
     image = getattr(nib, kind)(values, None, header)
@@ -313,6 +321,19 @@ def test_units_of_nifti_become_mm(tmp_path, unit, mm):
     volume = foreign_volume(written_by_nifti_zarr(tmp_path / "a.zarr", image))
     where = through(image.affine, volume.shape) * mm
     np.testing.assert_allclose(ras_positions(volume), where, rtol=1e-9, atol=MM)
+
+
+def test_the_unit_of_the_nifti_header_holds_where_the_axes_have_none(tmp_path):
+    image = nifti_image(unit="micron")
+    written_by_nifti_zarr(tmp_path / "a.zarr", image)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="a")
+    metadata = group.attrs["ome"]
+    for entry in image_of(metadata)["axes"]:
+        del entry["unit"]
+    group.attrs["ome"] = metadata
+    volume = foreign_volume(group)
+    np.testing.assert_allclose(ras_positions(volume), through(image.affine, volume.shape) / 1000, rtol=0, atol=MM)
+    assert not codes(volume)
 
 
 def test_nifti_without_forms_has_no_orientation(tmp_path):
@@ -533,7 +554,7 @@ def test_without_units_nothing_is_in_mm_and_directions_hold():
     assert geometry.without_units == "zyx"
     assert np.isnan(geometry.spacing).all()
     assert np.isnan(lv.field_of_view(volume)).all()
-    np.testing.assert_array_equal(geometry.directions, [DIRECTIONS[RAS[a]] for a in "zyx"])
+    np.testing.assert_array_equal(geometry.directions, [towards(RAS[a]) for a in "zyx"])
     np.testing.assert_allclose(volume.x, START["x"] + SCALE["x"] * np.arange(8))
     with pytest.raises(GeometryError, match=r"zyx have no unit, .* Give the axes of the store a unit"):
         geometry.index_to_position((0, 0, 0))
@@ -957,4 +978,11 @@ def test_a_place_that_depends_on_time_is_an_error():
 def test_three_directions_in_any_order_are_exact():
     for words in itertools.permutations(WORDS):
         volume = foreign_volume(made(words={a: w[1] for a, w in zip("zyx", words, strict=True)}))
-        np.testing.assert_array_equal(volume.vol.directions, [DIRECTIONS[w[1]] for w in words])
+        np.testing.assert_array_equal(volume.vol.directions, [towards(w[1]) for w in words])
+
+
+@pytest.mark.parametrize("word", [w for each in WORDS for w in each])
+def test_each_word_points_where_it_says(word):
+    others = [w[0] for w in WORDS if word not in w]
+    volume = foreign_volume(made(words=dict(zip("zyx", (word, *others), strict=True))))
+    np.testing.assert_array_equal(volume.vol.directions[0], towards(word))

@@ -21,7 +21,7 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 HEADS = ("competitor", "ratio", "min/min", "CPU ratio", "at most", "ms", "CPU ms", "peak MB", "rounds", "answer")
 PACKAGES = (
     "lazyvol numpy dask xarray zarr numcodecs imagecodecs pydicom imageio SimpleITK highdicom dicomsdl python-gdcm "
-    "tensorstore"
+    "tensorstore ngff-zarr ome-zarr"
 )
 
 

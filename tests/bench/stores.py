@@ -29,7 +29,7 @@ def make_stores(place: Place) -> None:
     for path in (place.store, place.cubes):
         shutil.rmtree(path, ignore_errors=True)
     volume = lv.open_volume(place.series)
-    lv.save_zarr(volume, place.store)
+    lv.save_zarr(volume, place.store, levels=1)
     image = _array(place.cubes, list(volume.shape), dimension_names=list(volume.dims))
     for z in range(0, volume.sizes["z"], CHUNK):
         image[z : z + CHUNK] = volume[z : z + CHUNK].values
@@ -70,24 +70,67 @@ def limit_save(place: Place) -> Work:
     return work
 
 
-def lazyvol_save(place: Place) -> Work:
+def lazyvol_save(levels: Any = 1, **codec: Any) -> Callable[[Place], Work]:
+    """Save full resolution or several levels; with the codec of the limit, which compresses more and takes longer."""
+
+    def make(place: Place) -> Work:
+        from zarr.codecs import BloscCodec
+
+        import lazyvol as lv
+
+        out, asked = _new(place), {"codec": BloscCodec(**codec)} if codec else {}
+
+        def work() -> Path:
+            lv.save_zarr(lv.open_volume(place.series), out, levels=levels, **asked)
+            return out
+
+        return work
+
+    return make
+
+
+def ngff_zarr_save(place: Place) -> Work:
+    """Save what lazyvol opens with ngff-zarr, levels by means of 2 x 2 x 2 voxels."""
+    import ngff_zarr as nz
+
     import lazyvol as lv
 
     out = _new(place)
 
     def work() -> Path:
-        lv.save_zarr(lv.open_volume(place.series), out)
+        volume = lv.open_volume(place.series)
+        scale, start = ({d: float(v) for d, v in zip("zyx", n, strict=True)} for n in (volume.vol.spacing, (0, 0, 0)))
+        image = nz.to_ngff_image(volume.data, dims=list("zyx"), scale=scale, translation=start)
+        factors = [2**n for n in range(1, _levels(place))]
+        levels = nz.to_multiscales(image, factors, chunks=CHUNK, method=nz.Methods.ITKWASM_BIN_SHRINK)
+        nz.to_ngff_zarr(str(out), levels, version="0.5", chunks_per_shard=2)
         return out
 
     return work
 
 
-def lazyvol_save_like_limit(place: Place) -> Work:
-    """Save with the codec of the limit, which compresses more and takes longer than lazyvol's own."""
-    from lazyvol import shards
+def ome_zarr_save(place: Place) -> Work:
+    """Save what lazyvol opens with ome-zarr-py, levels by local means."""
+    import zarr
+    from ome_zarr.scale import Scaler
+    from ome_zarr.writer import write_image
 
-    shards.BLOSC.update(clevel=3, blocksize=0)  # type: ignore[attr-defined]  # a constant elsewhere
-    return lazyvol_save(place)
+    import lazyvol as lv
+
+    out = _new(place)
+
+    def work() -> Path:
+        data = lv.open_volume(place.series).data.rechunk((CHUNK, CHUNK, CHUNK))
+        group, scaler = zarr.open_group(out, mode="w"), Scaler(max_layer=_levels(place) - 1)
+        write_image(data, group, scaler=scaler, axes="zyx", storage_options={"chunks": (CHUNK,) * 3})
+        return out
+
+    return work
+
+
+def _levels(place: Place) -> int:
+    """Return how many levels lazyvol makes of the series: until no side is longer than 128 voxels."""
+    return 1 + max(0, int(np.ceil(np.log2(max(place.known["shape"]) / 128))))
 
 
 def _array(path: Path, shape: list[int], **named: Any) -> Any:
@@ -154,8 +197,10 @@ def check_save(out: Path, place: Place) -> str:
     import zarr
 
     shape = place.known["shape"]
-    if (out / "zarr.json").exists():
-        image = zarr.open_array(out / (IMAGE if (out / IMAGE).exists() else "image"), mode="r")
+    if (out / "zarr.json").exists() or (out / ".zgroup").exists():
+        image = next(
+            zarr.open_array(out / name, mode="r") for name in (IMAGE, "image", "0", "s0") if (out / name).exists()
+        )
         slabs = (image[z : z + CHUNK] for z in range(0, shape[0], CHUNK))
     else:
         slabs = (_slab_of_files(out, z, shape) for z in range(0, shape[0], CHUNK))
@@ -227,14 +272,27 @@ ROWS = {
         check_save,
         {
             "limit": limit_save,
-            "lazyvol": lazyvol_save,
-            "lazyvol, zstd 3": lazyvol_save_like_limit,
+            "lazyvol": lazyvol_save(),
+            "lazyvol, zstd 3": lazyvol_save(cname="zstd", clevel=3, shuffle="shuffle", typesize=2),
             "pydicom and zarr": zarr_save,
             "dask recipe": dask_save,
             "SimpleITK and zarr": simpleitk_save,
         },
         {"lazyvol": 1.3, "lazyvol, zstd 3": 1.3},
         heavy=("pydicom and zarr", "dask recipe", "SimpleITK and zarr"),
+    ),
+    "levels": Row(
+        "DICOM to OME-Zarr with levels of lower resolution",
+        "as above, full resolution alone; ngff-zarr and ome-zarr-py write the volume that lazyvol opens",
+        check_save,
+        {
+            "limit": limit_save,
+            "lazyvol": lazyvol_save("auto"),
+            "ngff-zarr": ngff_zarr_save,
+            "ome-zarr-py": ome_zarr_save,
+        },
+        {},
+        heavy=("ngff-zarr", "ome-zarr-py"),
     ),
     "coronal": Row(
         "one coronal slice from that Zarr",

@@ -1,0 +1,354 @@
+"""Stores that change: time points or slices appended, a region written, levels added; and copies of stores.
+
+What is there stays readable as it was while a store grows: shards appear whole, and the root says what is going on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from lazyvol.arrangement import SPACE, Arrangement
+from lazyvol.chunks import lower_cut
+from lazyvol.convention import geometry_of, require_volume, strict
+from lazyvol.errors import GeometryError, OptionError, StoreError
+from lazyvol.finishing import finish
+from lazyvol.lock import announced, locked, require_silent
+from lazyvol.ome import geometry_at
+from lazyvol.opened import About, root_of
+from lazyvol.place import LocalPlace, Place, StoreLike, place_of
+from lazyvol.plan import Levels, Plan
+from lazyvol.privacy import without_identifiers
+from lazyvol.pyramid import halves_of
+from lazyvol.rewriting import content_of, rewrite
+
+__all__ = ["add_levels", "append_zarr", "copy_zarr", "save_region"]
+
+_SAME = 1e-3
+"""Labels that are closer than this, mm or s, are the same."""
+
+
+def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") -> None:
+    """Write time points or slices behind those of a store, at all its levels.
+
+    Until all is written the store opens as it was before, with a warning if the writer was stopped; the same call
+    then begins again.
+
+    Parameters
+    ----------
+    volume
+        What comes behind: of the same dtype, name of dimensions and labels but along ``dim``, where its labels are
+        greater than those of the store.
+    store
+        A store that `save_zarr` wrote, complete.
+    dim
+        Along which dimension: ``"time"``, ``"z"`` or another that the store does not split into images.
+
+    Raises
+    ------
+    StoreError
+        If the volume does not go with the store; says in what.
+    OptionError
+        If the store cannot grow along the dimension.
+    GeometryError
+        If it lies elsewhere in the patient.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> volume = lazyvol.open_volume(getfixture("chest_folder"))
+    >>> folder = getfixture("tmp_path") / "chest.zarr"
+    >>> lazyvol.save_zarr(volume[:20], folder)
+    >>> lazyvol.append_zarr(volume[20:], folder, dim="z")
+    >>> lazyvol.open_zarr(folder).shape == volume.shape
+    True
+    """
+    place = place_of(store, writable=True)
+    about = root_of(place, "", changing="append")
+    there = content_of(place, about)
+    to = there.plan.arrangement
+    if dim not in to.order or dim not in to.dims:
+        able = [d for d in to.order if d in to.dims]
+        raise OptionError(f"dim={dim!r}: {place.name} can grow along {', '.join(able)}.")
+    new = _as_stored(volume, about, to)
+    before = there.plan.volume
+    _require_behind(before, new, dim, place.name)
+    whole = xr.concat([before, new], dim, coords="different", compat="equals", join="exact", combine_attrs="override")
+    whole = whole.transpose(*before.dims)
+    plan = replace(there.plan, volume=whole, fingerprint=_changed_fingerprint(about, new))
+    first = before.sizes[dim]
+    with _changing(place, about, {"what": "append", "dim": dim, "sizes": dict(before.sizes)}):
+        _truncate(place, there.plan, dim)
+        if hasattr(place.store, "session"):  # icechunk, which shows nothing before it is committed
+            _reach(place, plan)
+        checksums = rewrite(place, plan, there.checksums, {dim: (first, whole.sizes[dim])})
+        _lengthen(place, there.plan, plan, dim)
+        finish(place, plan, checksums, None, label=there.label)
+
+
+def save_region(volume: xr.DataArray, store: StoreLike) -> None:
+    """Write the values of a part of a store's volume in place, at all its levels.
+
+    Parameters
+    ----------
+    volume
+        New values; its labels say where they belong, and are among those of the store.
+    store
+        A store that `save_zarr` wrote, complete. While the region is written it is not; a writer that was stopped is
+        gone on with by the same call.
+
+    Raises
+    ------
+    StoreError
+        If the labels are none of the store, or the dtype is another.
+    GeometryError
+        If it lies elsewhere in the patient.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> volume = lazyvol.open_volume(getfixture("chest_folder"))
+    >>> folder = getfixture("tmp_path") / "chest.zarr"
+    >>> lazyvol.save_zarr(volume, folder)
+    >>> lazyvol.save_region(volume[3:5] * 0, folder)
+    >>> int(abs(lazyvol.open_zarr(folder)[3:5]).max())
+    0
+    """
+    place = place_of(store, writable=True)
+    about = root_of(place, "", changing="region")
+    there = content_of(place, about)
+    new = _as_stored(volume, about, there.plan.arrangement)
+    before = there.plan.volume
+    places = {str(d): _place_of(before, new, str(d), place.name) for d in before.dims}
+    data = before.data.copy()
+    data[tuple(slice(*places[str(d)]) for d in before.dims)] = new.data
+    plan = replace(there.plan, volume=before.copy(data=data), fingerprint=_changed_fingerprint(about, new))
+    with _changing(place, about, {"what": "region"}):
+        checksums = rewrite(place, plan, there.checksums, places)
+        finish(place, plan, checksums, None, label=there.label)
+
+
+def add_levels(store: StoreLike, *, levels: Levels = "auto") -> None:
+    """Add levels of lower resolution to a store, made of the lowest that it has.
+
+    Parameters
+    ----------
+    store
+        A store that `save_zarr` wrote, complete; it stays so.
+    levels
+        How many there shall be, full resolution included; ``"auto"`` for as many as it takes until no side is longer
+        than 128 voxels.
+
+    Raises
+    ------
+    StoreError
+        If it is no such store.
+    OptionError
+        If it has more levels than that.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> folder = getfixture("tmp_path") / "chest.zarr"
+    >>> lazyvol.save_zarr(lazyvol.open_volume(getfixture("chest_folder")), folder, levels=1)
+    >>> lazyvol.add_levels(folder, levels=2)
+    >>> lazyvol.open_zarr(folder, level=1).shape
+    (24, 24, 32)
+    """
+    place = place_of(store, writable=True)
+    about = root_of(place, "")
+    there = content_of(place, about)
+    plan = there.plan
+    if levels != "auto" and levels < len(plan.cuts):
+        raise OptionError(f"levels={levels!r}: {place.name} has {len(plan.cuts)} levels already.")
+    sizes = dict(zip(plan.arrangement.order, plan.shape(len(plan.factors)), strict=True))
+    spacing = geometry_at(plan.coordinates(len(plan.factors))).spacing._asdict()
+    slabs = {d: plan.cuts[-1].slabs[d] for d in SPACE}
+    more = None if levels == "auto" else levels - len(plan.factors)
+    factors = halves_of({d: sizes[d] for d in SPACE}, spacing, slabs, more)
+    cuts = list(plan.cuts)
+    for each in factors:
+        sizes = {d: n // each.get(d, 1) for d, n in sizes.items()}
+        cuts.append(lower_cut(cuts[-1], sizes, each))
+    if not factors:
+        return
+    grown = replace(plan, cuts=tuple(cuts), factors=(*plan.factors, *factors))
+    with _writer(place, about):
+        checksums = rewrite(place, grown, there.checksums, {}, since=len(plan.cuts))
+        finish(place, grown, checksums, None, label=there.label)
+
+
+def copy_zarr(store: StoreLike, to: StoreLike) -> None:
+    """Copy a store, file by file and without compressing anew: to another folder, a URL or a store of zarr.
+
+    The copy is complete when all of it is there, and visibly not before.
+
+    Parameters
+    ----------
+    store
+        A complete store.
+    to
+        Where the copy goes; there must be nothing.
+
+    Raises
+    ------
+    StoreError
+        If the store is incomplete, or the other place is taken.
+
+    Examples
+    --------
+    >>> import lazyvol
+    >>> folder = getfixture("tmp_path")
+    >>> lazyvol.save_zarr(lazyvol.open_volume(getfixture("chest_folder")), folder / "a.zarr")
+    >>> lazyvol.copy_zarr(folder / "a.zarr", folder / "b.zarr")
+    >>> lazyvol.verify_zarr(folder / "b.zarr").damaged
+    ()
+    """
+    source, target = place_of(store, writable=False), place_of(to, writable=True)
+    root_of(source, "")
+    if target.all_keys():
+        raise StoreError(f"{target.name} is not empty. Give another name, or remove it.")
+    root, rest = (
+        "zarr.json",
+        sorted(k for k in source.all_keys() if k != "zarr.json" and not k.startswith("lazyvol.lock")),
+    )
+    into = LocalPlace(f"{target.path}.partial") if isinstance(target, LocalPlace) else target
+    for key in [*rest, root]:
+        with source.reader(key) as read_at:
+            into.write(key, [read_at(0, 1 << 62)])
+    if isinstance(into, LocalPlace) and isinstance(target, LocalPlace):
+        os.rename(into.path, target.path)
+
+
+def _as_stored(volume: xr.DataArray, about: About, to: Arrangement) -> xr.DataArray:
+    """Return a volume as a store would hold it."""
+    require_volume(volume)
+    kept = strict(without_identifiers(volume, about["identifiers"]))
+    if set(map(str, kept.dims)) != set(to.dims):
+        raise StoreError(f"the volume has the dimensions {tuple(kept.dims)}, the store {to.dims}. Give it the same.")
+    ascending = [d for d in to.flipped if d in kept.dims and kept.sizes[d] > 1 and kept[d][0] < kept[d][-1]]
+    kept = kept.isel({d: slice(None, None, -1) for d in ascending})
+    return to.stored(kept if kept.chunks else kept.chunk())
+
+
+def _require_behind(before: xr.DataArray, new: xr.DataArray, dim: str, name: str) -> None:
+    """Raise unless a volume can stand behind that of a store."""
+    _require_alike(before, new, name)
+    for d in before.dims:
+        if d != dim and not _same_labels(before, new, str(d)):
+            raise StoreError(f"the labels of {d} are not those of {name}. Select the same, e.g. with reindex_like.")
+    if dim in before.coords and dim in new.coords and not (new[dim].values.min() > before[dim].values.max()):
+        raise StoreError(
+            f"{dim} of the volume begins at {new[dim].values.min():g}, but {name} reaches to "
+            f"{before[dim].values.max():g}. Append what lies behind."
+        )
+    for coordinate in set(before.coords) ^ set(new.coords):
+        raise StoreError(
+            f"the coordinate {coordinate!r} is not in both the volume and {name}. Add it, or drop it with drop_vars."
+        )
+
+
+def _require_alike(before: xr.DataArray, new: xr.DataArray, name: str) -> None:
+    if new.dtype != before.dtype:
+        raise StoreError(f"the volume is {new.dtype}, {name} is {before.dtype}. Convert it with astype.")
+    if int(new.geometry) != int(before.geometry):
+        geometry_of(new)
+        raise GeometryError(f"the volume lies elsewhere in the patient than {name}. Bring it onto the same grid first.")
+
+
+def _same_labels(before: xr.DataArray, new: xr.DataArray, dim: str) -> bool:
+    if before.sizes[dim] != new.sizes[dim] or (dim in before.coords) != (dim in new.coords):
+        return False
+    if dim not in before.coords:
+        return True
+    a, b = before[dim].values, new[dim].values
+    return bool(np.allclose(a, b, rtol=0, atol=_SAME) if a.dtype.kind in "iuf" else (a == b).all())
+
+
+def _place_of(before: xr.DataArray, new: xr.DataArray, dim: str, name: str) -> tuple[int, int]:
+    """Return where a volume lies along one dimension of that of a store."""
+    _require_alike(before, new, name)
+    if dim not in before.coords:
+        if before.sizes[dim] == new.sizes[dim]:
+            return 0, before.sizes[dim]
+        raise StoreError(f"{name} has no labels along {dim}, so a part of it cannot be found. Write all of {dim}.")
+    a, b = before[dim].values, new[dim].values
+    numbers = a.dtype.kind in "iuf"
+    found = [np.flatnonzero(np.abs(a - v) < _SAME if numbers else a == v) for v in b]
+    first = int(found[0][0]) if len(found[0]) else -1
+    if any(f.size != 1 or int(f[0]) != first + n for n, f in enumerate(found)):
+        raise StoreError(
+            f"the labels of {dim} from {b[0]} to {b[-1]} are not neighbouring ones of {name}. Select a part without "
+            "steps of what open_zarr gives."
+        )
+    return first, first + len(b)
+
+
+def _changed_fingerprint(about: About, new: xr.DataArray) -> str:
+    return hashlib.sha256(f"{about['fingerprint']}{new.data.name}".encode()).hexdigest()
+
+
+@contextmanager
+def _writer(place: Place, about: About) -> Iterator[None]:
+    """Be the only writer of a store."""
+    if isinstance(place, LocalPlace):
+        with locked(place.path):
+            yield
+        return
+    require_silent(place, {**about, "complete": False})
+    with announced(place):
+        yield
+
+
+@contextmanager
+def _changing(place: Place, about: About, what: Mapping[str, Any]) -> Iterator[None]:
+    """Say in the root that a store is being changed; `finish` takes it back."""
+    with _writer(place, about):
+        root = zarr.open_group(place.store, mode="r+")
+        root.attrs["lazyvol"] = {**about, "complete": False, "changing": dict(what)}
+        yield
+
+
+def _groups(plan: Plan) -> list[tuple[str, int, Mapping[str, int]]]:
+    """Return the groups that hold coordinates: path, level, and which image."""
+    images = plan.arrangement.images(plan.volume.sizes)
+    found = [(f"{i}/scale{n}".lstrip("/"), n, sel) for i, sel in images for n in range(len(plan.cuts))]
+    return [*found, *([("coordinates", 0, {})] if plan.arrangement.split else [])]
+
+
+def _truncate(place: Place, plan: Plan, dim: str) -> None:
+    """Take away what an append that was stopped has added to coordinates."""
+    for path, level, selection in _groups(plan):
+        length = plan.coordinates(level, selection).sizes.get(dim)
+        for _, array in zarr.open_group(place.store, path=path, mode="r+").arrays():
+            names: Any = getattr(array.metadata, "dimension_names", None) or ()
+            if dim in names and length is not None and array.shape[names.index(dim)] > length:
+                array.resize([length if d == dim else n for d, n in zip(names, array.shape, strict=True)])
+
+
+def _lengthen(place: Place, before: Plan, plan: Plan, dim: str) -> None:
+    """Append to coordinates, and then let the arrays reach over what was written."""
+    for path, level, selection in _groups(plan):
+        coordinates = plan.coordinates(level, selection)
+        start = before.coordinates(level, selection).sizes.get(dim, 0)
+        tail = coordinates.isel({dim: slice(start, None)}) if dim in coordinates.dims else None
+        if tail is not None and tail.sizes[dim]:
+            tail.drop_vars([n for n, c in tail.coords.items() if dim not in c.dims]).to_zarr(
+                place.store, group=path, append_dim=dim, consolidated=False
+            )
+    _reach(place, plan)
+
+
+def _reach(place: Place, plan: Plan) -> None:
+    """Let the arrays reach over all of a volume."""
+    for image, _ in plan.arrangement.images(plan.volume.sizes):
+        for n in range(len(plan.cuts)):
+            zarr.open_array(place.store, path=plan.path(image, n), mode="r+").resize(plan.shape(n))

@@ -1,0 +1,310 @@
+"""Stores that are no folders: any store of zarr, any URL; whole or visibly not there too."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from zarr.storage import FsspecStore, MemoryStore, ZipStore
+
+import lazyvol as lv
+from lazyvol.errors import IncompleteStoreError, OptionError, PixelReadError, StoreError
+from lazyvol.phantom import write_series
+
+CUT = {"chunks": {"z": 8}, "shards": {"z": 8}, "levels": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("remote") / "dicom"
+    values = np.random.default_rng(3).integers(-1000, 1000, (20, 24, 28))
+    write_series(folder, values, spacing=(1.0, 1.0, 1.0))
+    return folder
+
+
+@pytest.fixture
+def volume(folder):
+    return lv.open_volume(folder)
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """Options of an S3 service on this machine, with the bucket ``volumes``."""
+    server = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    running = server.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    options = {"endpoint_url": f"http://{host}:{port}", "key": "a", "secret": "b"}
+    import fsspec
+
+    fsspec.filesystem("s3", **options).mkdir("volumes")
+    yield options
+    running.stop()
+
+
+def counter():
+    number = iter(range(1000))
+    return lambda: f"memory://stores/{os.getpid()}-{next(number)}.zarr"
+
+
+name = counter()
+
+
+@pytest.fixture(params=["memory of zarr", "memory of fsspec", "URL", "s3"])
+def store(request):
+    if request.param == "s3":
+        options = request.getfixturevalue("bucket")
+        return FsspecStore.from_url(f"s3://volumes/{time.monotonic_ns()}.zarr", storage_options=options)
+    if request.param == "memory of fsspec":
+        return FsspecStore.from_url(name())
+    return MemoryStore() if request.param == "memory of zarr" else name()
+
+
+def test_a_volume_comes_back_identical(volume, store):
+    lv.save_zarr(volume, store, identifiers="uids", **CUT)
+    again = lv.open_zarr(store)
+    xr.testing.assert_identical(again.compute(), volume.drop_vars("source").compute())
+    assert lv.open_zarr(store, level=1).shape == (10, 12, 14)
+    assert lv.verify_zarr(store).damaged == ()
+
+
+def test_a_part_is_read_without_the_rest(volume, store):
+    lv.save_zarr(volume, store, **CUT)
+    np.testing.assert_array_equal(lv.open_zarr(store, chunks=None)[3:5, ::2, 7], volume[3:5, ::2, 7])
+
+
+def failing(volume):
+    def fail(block, block_info=None):
+        if block_info[0]["chunk-location"][0] == 2:
+            raise PixelReadError("stopped")
+        return block
+
+    meta = np.empty((0,) * volume.ndim, volume.dtype)
+    return volume.copy(data=volume.chunk({"z": 8}).data.map_blocks(fail, dtype=volume.dtype, meta=meta))
+
+
+def test_a_store_that_was_not_finished_is_refused_with_its_progress(volume, store):
+    with pytest.raises(PixelReadError):
+        lv.save_zarr(failing(volume), store, **CUT)
+    with pytest.raises(IncompleteStoreError, match=r"is incomplete: [0-3] of 5 shards"):
+        lv.open_zarr(store)
+
+
+def test_plain_xarray_finds_no_level_before_it_is_finished(volume):
+    store = MemoryStore()
+    with pytest.raises(PixelReadError):
+        lv.save_zarr(failing(volume), store, **CUT)
+    with pytest.raises((KeyError, FileNotFoundError)):
+        xr.open_zarr(store, group="scale0", consolidated=False)
+    assert "ome" not in zarr.open_group(store, mode="r").attrs
+
+
+def test_a_store_that_was_not_finished_is_gone_on_with(volume, store):
+    reads = []
+
+    def watch(block):
+        reads.append(block.shape)
+        return block
+
+    meta = np.empty((0, 0, 0), volume.dtype)
+    blocks = volume.chunk({"z": 8})
+    first = blocks.copy(data=blocks.data.map_blocks(watch, dtype=volume.dtype, meta=meta, name="watched"))
+    lv.save_zarr(first, store, **CUT)
+    assert len(reads) == 3
+    place = store if isinstance(store, zarr.abc.store.Store) else FsspecStore.from_url(store)
+    root = zarr.open_group(place, mode="r+")
+    root.attrs["lazyvol"] = {**root.attrs["lazyvol"], "complete": False}
+    zarr.core.sync.sync(place.delete("scale0/image/c/1/0/0"))
+    lv.save_zarr(first, store, **CUT)
+    assert len(reads) == 4
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+    assert lv.verify_zarr(store).damaged == ()
+
+
+def test_an_equal_store_has_nothing_to_do_and_another_is_refused(volume, store):
+    lv.save_zarr(volume, store, **CUT)
+    lv.save_zarr(volume, store, **CUT)
+    with pytest.raises(StoreError, match="is of another volume"):
+        lv.save_zarr(volume + 1, store, **CUT)
+    lv.save_zarr(volume + 1, store, overwrite=True, **CUT)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume + 1)
+
+
+def test_a_store_grows_where_it_is(volume, store):
+    lv.save_zarr(volume[:11], store, **CUT)
+    lv.append_zarr(volume[11:], store, dim="z")
+    lv.save_region(volume[3:5] + 7, store)
+    expected = volume.values.copy()
+    expected[3:5] += 7
+    np.testing.assert_array_equal(lv.open_zarr(store), expected)
+    assert lv.verify_zarr(store).damaged == ()
+
+
+def test_damage_is_named(volume):
+    store = MemoryStore()
+    lv.save_zarr(volume, store, **CUT)
+    key = "scale0/image/c/1/0/0"
+    content = bytearray(store._store_dict[key].to_bytes())
+    content[9] ^= 1
+    store._store_dict[key] = zarr.core.buffer.cpu.Buffer.from_bytes(bytes(content))
+    assert len(lv.verify_zarr(store).damaged) == 1
+    with pytest.raises(StoreError, match=r"image\[8:16.*does not match its checksum"):
+        lv.open_zarr(store)[8:16].compute()
+
+
+def test_a_shard_that_is_gone_makes_a_store_incomplete(volume):
+    store = MemoryStore()
+    lv.save_zarr(volume, store, **CUT)
+    del store._store_dict["scale0/image/c/1/0/0"]
+    with pytest.raises(IncompleteStoreError, match="c/1/0/0 is absent"):
+        lv.open_zarr(store)
+
+
+def writer_of(store, **said):
+    root = zarr.open_group(store, mode="r+")
+    about = root.attrs["lazyvol"]
+    root.attrs["lazyvol"] = {
+        **about,
+        "complete": False,
+        "writer": {"host": "elsewhere", "pid": 1, "at": time.time()} | said,
+    }
+
+
+def test_a_second_writer_is_refused_while_the_first_shows_life(volume):
+    store = MemoryStore()
+    lv.save_zarr(volume, store, **CUT)
+    writer_of(store)
+    with pytest.raises(StoreError, match="is being written by process 1 on elsewhere"):
+        lv.save_zarr(volume, store, **CUT)
+
+
+@pytest.mark.parametrize(
+    "said", [{"at": time.time() - 70}, {"host": socket.gethostname(), "pid": 2**22 + 7}], ids=["silent", "dead"]
+)
+def test_a_writer_that_is_no_more_is_taken_over(volume, said):
+    store = MemoryStore()
+    lv.save_zarr(volume, store, **CUT)
+    writer_of(store, **said)
+    lv.save_zarr(volume, store, **CUT)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+def test_a_writer_shows_life_in_the_root(volume, monkeypatch):
+    monkeypatch.setattr("lazyvol.lock._HEARTBEAT", 0.01)
+    store, seen = MemoryStore(), []
+
+    def look(block):
+        for _ in range(20):
+            seen.append(zarr.open_group(store, mode="r").attrs["lazyvol"]["writer"]["at"])
+            time.sleep(0.02)
+        return block
+
+    meta = np.empty((0, 0, 0), volume.dtype)
+    lv.save_zarr(volume.copy(data=volume.data.map_blocks(look, dtype=volume.dtype, meta=meta)), store)
+    assert len(set(seen)) > 2
+    assert "writer" not in zarr.open_group(store, mode="r").attrs["lazyvol"]
+
+
+def test_a_store_that_cannot_change_its_files_is_refused_before_anything_is_written(volume, tmp_path):
+    with pytest.raises(OptionError, match="cannot change what it holds"):
+        lv.save_zarr(volume, ZipStore(tmp_path / "a.zip", mode="w"))
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_a_packed_store_is_read(volume, tmp_path):
+    lv.save_zarr(volume, tmp_path / "a.zarr", **CUT)
+    with ZipStore(tmp_path / "a.zip", mode="w") as packed:
+        for path in (tmp_path / "a.zarr").rglob("*"):
+            if path.is_file():
+                content = zarr.core.buffer.cpu.Buffer.from_bytes(path.read_bytes())
+                zarr.core.sync.sync(packed.set(str(path.relative_to(tmp_path / "a.zarr")), content))
+    with ZipStore(tmp_path / "a.zip", mode="r") as packed:
+        np.testing.assert_array_equal(lv.open_zarr(packed), volume)
+
+
+def test_what_is_no_store_is_named(volume):
+    with pytest.raises(OptionError, match="store=dict must be a path, a URL or a store of zarr"):
+        lv.save_zarr(volume, {})
+
+
+def test_a_url_of_an_unknown_kind_is_named(volume):
+    with pytest.raises(StoreError, match="nothing://a cannot be reached"):
+        lv.save_zarr(volume, "nothing://a")
+
+
+def test_a_url_where_nothing_lies_is_no_store():
+    with pytest.raises(StoreError, match="is no Zarr store"):
+        lv.open_zarr(name())
+
+
+def test_saving_later_writes_nothing_now(volume):
+    store = MemoryStore()
+    later = lv.save_zarr(volume, store, compute=False)
+    assert store._store_dict == {}
+    later.compute()
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+def test_a_session_of_icechunk_holds_a_store_that_grows_by_commits(volume, tmp_path):
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "repository")))
+    commits = []
+    for write in (lambda s: lv.save_zarr(volume[:11], s, **CUT), lambda s: lv.append_zarr(volume[11:], s, dim="z")):
+        session = repository.writable_session("main")
+        write(session.store)
+        commits.append(session.commit("saved"))
+    opened = [lv.open_zarr(repository.readonly_session(snapshot_id=commit).store) for commit in commits]
+    assert [len(v) for v in opened] == [11, 20]
+    np.testing.assert_array_equal(opened[1], volume)
+    assert lv.verify_zarr(repository.readonly_session("main").store).damaged == ()
+
+
+def test_a_service_that_goes_away_leaves_a_store_that_is_gone_on_with(volume):
+    """The connection is lost in the middle; what was written before stands."""
+    server = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    running = server.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    options = {
+        "endpoint_url": f"http://{host}:{port}",
+        "key": "a",
+        "secret": "b",
+        "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 1},
+    }
+    import fsspec
+
+    fsspec.filesystem("s3", **options).mkdir("lost")
+    store = FsspecStore.from_url("s3://lost/a.zarr", storage_options=options)
+
+    def cut_off(block, block_info=None):
+        if block_info[0]["chunk-location"][0] == 2:
+            running.stop()
+        return block
+
+    meta = np.empty((0, 0, 0), volume.dtype)
+    blocks = volume.chunk({"z": 8})
+    first = blocks.copy(data=blocks.data.map_blocks(cut_off, dtype=volume.dtype, meta=meta, name="cut-off"))
+    try:
+        with (
+            dask.config.set(scheduler="sync"),
+            pytest.raises(StoreError, match=r"cannot be written to .*call again to go on"),
+        ):
+            lv.save_zarr(first, store, **CUT)
+    finally:
+        again = server.ThreadedMotoServer(port=port, verbose=False)
+        again.start()
+    try:
+        with pytest.raises(IncompleteStoreError, match="is incomplete"):
+            lv.open_zarr(store)
+        lv.save_zarr(blocks.copy(data=blocks.data.map_blocks(lambda b: b, meta=meta, name="cut-off")), store, **CUT)
+        np.testing.assert_array_equal(lv.open_zarr(store), volume)
+    finally:
+        again.stop()
