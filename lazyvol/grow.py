@@ -24,7 +24,7 @@ from lazyvol.finishing import finish
 from lazyvol.lock import announced, locked, require_silent
 from lazyvol.ome import geometry_at
 from lazyvol.opened import About, root_of
-from lazyvol.place import LocalPlace, Place, StoreLike, place_of
+from lazyvol.place import WHOLE, LocalPlace, Place, StoreLike, place_of
 from lazyvol.plan import Levels, Plan
 from lazyvol.privacy import without_identifiers
 from lazyvol.pyramid import halves_of
@@ -223,7 +223,7 @@ def copy_zarr(store: StoreLike, to: StoreLike) -> None:
     into = LocalPlace(f"{target.path}.partial") if isinstance(target, LocalPlace) else target
     for key in [*rest, root]:
         with source.reader(key) as read_at:
-            into.write(key, [read_at(0, 1 << 62)])
+            into.write(key, [read_at(0, WHOLE)])
     if isinstance(into, LocalPlace) and isinstance(target, LocalPlace):
         os.rename(into.path, target.path)
 

@@ -20,13 +20,13 @@ from zarr.storage import FsspecStore, LocalStore
 
 from lazyvol.errors import OptionError, StoreError
 
-__all__ = ["LocalPlace", "Place", "ReadAt", "StoreLike", "ZarrPlace", "is_of", "place_of", "unwritable"]
+__all__ = ["WHOLE", "LocalPlace", "Place", "ReadAt", "StoreLike", "ZarrPlace", "is_of", "place_of", "unwritable"]
 
 StoreLike = str | os.PathLike[str] | Store
 """A folder, a URL that fsspec knows, or a store of zarr."""
 
-_MOST = 1 << 30
-"""Metadata are shorter than this."""
+WHOLE = 1 << 30
+"""As a length: all of a file. Shards and metadata are shorter."""
 
 ReadAt = Callable[[int, int], bytes]
 """Returns so many bytes of a file from one on; from the end on where the first number is negative."""
@@ -68,9 +68,11 @@ def is_of(place: Place, uid: str) -> bool:
     """Return whether a place holds the store of this uid still: another writer may have begun its own there."""
     try:
         with place.reader("zarr.json") as read_at:
-            return uid.encode() in read_at(0, _MOST)
-    except OSError:
+            return uid.encode() in read_at(0, WHOLE)
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        raise unwritable(place.name, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,12 @@ class ZarrPlace:
 
         def read_at(offset: int, length: int) -> bytes:
             wanted: Any = SuffixByteRequest(-offset) if offset < 0 else RangeByteRequest(offset, offset + length)
-            found = sync(self.store.get(key, default_buffer_prototype(), wanted))
+            if offset == 0 and length >= WHOLE:
+                wanted = None
+            try:
+                found = sync(self.store.get(key, default_buffer_prototype(), wanted))
+            except Exception as error:  # each service has errors of its own
+                raise OSError(f"{key} cannot be read from {self.name}: {type(error).__name__}") from error
             if found is None:
                 raise FileNotFoundError(f"{key} is gone")
             return bytes(found.to_bytes())[:length]
@@ -164,7 +171,12 @@ class ZarrPlace:
 
     def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
         """Return 1 for each file that a listing has: their sizes would cost a request each."""
-        listed = {key.removeprefix(f"{under}/") for key in sync(_all(self.store, f"{under}/"))}
+        try:
+            listed = {key.removeprefix(f"{under}/") for key in sync(_all(self.store, f"{under}/"))}
+        except Exception as error:  # each service has errors of its own
+            if not hasattr(self.store, "session"):  # icechunk lists no folder that is no group
+                raise OSError(f"{under} of {self.name} cannot be listed: {type(error).__name__}") from error
+            listed = set()
         return {key: int(key in listed) for key in keys}
 
     def all_keys(self) -> list[str]:

@@ -21,7 +21,7 @@ from lazyvol.chunks import Cut, chunked, lower_cut, store_chunks
 from lazyvol.convention import geometry_of, strict_attrs
 from lazyvol.errors import OptionError
 from lazyvol.ome import VERSION, Version, level_coordinates
-from lazyvol.place import LocalPlace, Place, ZarrPlace
+from lazyvol.place import WHOLE, LocalPlace, Place, ZarrPlace
 from lazyvol.pyramid import halves_of
 from lazyvol.shards import BLOSC
 from lazyvol.stored import shard_form, shard_keys
@@ -32,8 +32,6 @@ __all__ = ["NAME", "Codec", "Lengths", "Levels", "Plan", "digest_of", "plan_of"]
 NAME = "image"
 LAYOUT = 2
 """Version of the layout, in the root's attributes."""
-_MOST = 1 << 30
-"""Metadata are shorter than this."""
 
 Lengths = int | Mapping[str, int] | None
 Levels = Literal["auto"] | int
@@ -130,7 +128,7 @@ class Plan:
         )
         if not local:
             with ZarrPlace(memory).reader(f"{path}/zarr.json") as read_at:
-                place.write(f"{path}/zarr.json", [read_at(0, _MOST)])
+                place.write(f"{path}/zarr.json", [read_at(0, WHOLE)])
         return zarr.open_array(place.store, path=path, mode="r")
 
     def level(self, array: zarr.Array[Any], image: str, level: int) -> Level:

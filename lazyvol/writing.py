@@ -35,6 +35,8 @@ from lazyvol.shards import (
 __all__ = ["JOURNAL", "Journal", "Level", "halved_task", "shard_tasks"]
 
 JOURNAL = "lazyvol.filled"
+_GROUP = b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
+"""An empty group: a store of icechunk takes no other files."""
 """Folder of a store that is written, with a file for each image that was filled."""
 _PARTS = 8
 """Tasks that compress a slab."""
@@ -88,11 +90,12 @@ class Journal:
         """Write down that a frame was filled, before anything is made of it."""
         for number in self.numbers.get(failure, ()):
             if is_of(self.place, self.uid):
-                self.place.write(f"{JOURNAL}/{number}", [b"filled"])
+                for key in ("zarr.json", f"{number}/zarr.json"):
+                    self.place.write(f"{JOURNAL}/{key}", [_GROUP])
 
     def filled(self) -> set[int]:
         """Return the numbers that were written down, by this writer or one before."""
-        keys = {str(n): n for numbers in self.numbers.values() for n in numbers}
+        keys = {f"{n}/zarr.json": n for numbers in self.numbers.values() for n in numbers}
         return {keys[key] for key, size in self.place.sizes(JOURNAL, keys).items() if size}
 
 

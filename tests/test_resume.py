@@ -623,8 +623,8 @@ def test_filled_frames_are_in_the_store_before_what_is_made_of_them(damaged, sto
     with pytest.raises(KeyboardInterrupt):
         save(damaged, store)
     journal = partial / "lazyvol.filled"
-    assert sorted(int(p.name) for p in journal.iterdir()) == [2, 3, 9, 14]
-    assert {p.read_bytes() for p in journal.iterdir()} == {b"filled"}
+    assert sorted(int(p.name) for p in journal.iterdir() if p.is_dir()) == [2, 3, 9, 14]
+    assert len({p.read_bytes() for p in journal.rglob("*") if p.is_file()}) == 1  # an empty group: no path, no hash
 
 
 @pytest.mark.filterwarnings("ignore::lazyvol.errors.LazyvolWarning")
@@ -716,7 +716,7 @@ def test_workers_write_down_what_they_fill_before_it_is_used(damaged, store, par
     with pytest.raises(PixelReadError):
         save(failing, store)
     written = {int(s.split("/")[3]) for s in shards_of(partial) if s.startswith("scale0")}
-    noted = {int(p.name) for p in (partial / "lazyvol.filled").iterdir()}
+    noted = {int(p.name) for p in (partial / "lazyvol.filled").iterdir() if p.is_dir()}
     assert {k for k in (2, 3, 9, 14) if k // 2 in written} <= noted <= {2, 3, 9, 14}
     assert noted
     stop.unlink()
