@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -118,7 +119,7 @@ def scan(folder: str, as_json: bool) -> None:
 
     if _is_store(folder):
         raise StoreError(f"{folder} is a Zarr store, no folder of DICOM. lazyvol info {folder} describes it.")
-    found = scan_headers(folder, progress=True)
+    found = scan_headers(folder, progress=_has_terminal())
     table = series_table(found)
     if as_json:
         skipped = [{"path": s.path, "reason": s.reason} for s in found.skipped]
@@ -233,6 +234,11 @@ def _facts(volume: xr.DataArray) -> dict[str, Any]:
     }
 
 
+def _has_terminal() -> bool:
+    """Return whether somebody would see a bar."""
+    return sys.stderr.isatty()
+
+
 def _fact_text(value: Any) -> str:
     if isinstance(value, dict):
         return "  ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
@@ -273,7 +279,7 @@ def convert(path: str, out: str, overwrite: bool, levels: int | None, identifier
 
     asked: Any = "auto" if levels is None else levels
     volume = _open(path, choice)
-    save_zarr(volume, out, overwrite=overwrite, levels=asked, identifiers=identifiers, progress=True)
+    save_zarr(volume, out, overwrite=overwrite, levels=asked, identifiers=identifiers, progress=_has_terminal())
     click.echo(f"wrote {out}")
 
 
@@ -355,7 +361,7 @@ def demo(folder: str) -> None:
     os.makedirs(folder, exist_ok=True)
     with click.progressbar(length=160, label="1  write 160 DICOM files") as bar:
         write_body_ct(dicom, progress=lambda _done, _total: bar.update(1))
-    scan = lv.scan_headers(dicom, progress=True)
+    scan = lv.scan_headers(dicom, progress=_has_terminal())
     click.echo(f"2  scan: {len(scan.instances)} images in {len(lv.group_series(scan.instances))} series")
     body = lv.open_volume(dicom)
     click.echo(
@@ -370,7 +376,7 @@ def demo(folder: str) -> None:
     lung = os.path.join(folder, "lung.png")
     _save_picture(body, lung, z=110.0, window="lung")
     click.echo(f"5  plot: {picture} and {lung}")
-    lv.save_zarr(body, store, overwrite=True, progress=True)
+    lv.save_zarr(body, store, overwrite=True, progress=_has_terminal())
     again = lv.open_zarr(store)
     same = bool((again == body).all())
     click.echo(f"6  Zarr: {store}, {'equal' if same else 'NOT equal'} to the DICOM series when opened again")

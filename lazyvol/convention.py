@@ -293,18 +293,56 @@ def strict(volume: xr.DataArray) -> xr.DataArray:
             f"a store holds whole numbers, floating point up to float64, or bool, not {volume.dtype}. Save "
             'volume.astype("float32"), or abs(volume), volume.real or volume.imag of complex values.'
         )
-    kept = volume.copy(deep=False)
-    kept.attrs = strict_attrs(volume.attrs, "the volume")
-    for name, coordinate in kept.coords.items():
+    if odd := [d for d in volume.dims if not _is_plain_name(d)]:
+        raise StoreError(f"the dimension {odd[0]!r} cannot be written to a store. Give it a name: volume.rename(...).")
+    texts = {n: c for n, c in volume.coords.items() if c.dtype.kind in "OU"}
+    for name, coordinate in volume.coords.items():
         _require_plain(name, coordinate)
-        coordinate.attrs = strict_attrs(coordinate.attrs, f"the coordinate {name!r}")
+    kept = volume.assign_coords({n: c.astype(np.dtypes.StringDType()) for n, c in texts.items()})
+    kept = kept.assign_coords({n: c.compute() for n, c in kept.coords.items() if c.chunks})
+    kept.attrs = _unreserved(strict_attrs(volume.attrs, "the volume"), "the volume")
+    for name, coordinate in kept.coords.items():
+        of = f"the coordinate {name!r}"
+        coordinate.attrs = _unreserved(strict_attrs(coordinate.attrs, of), of)
+        coordinate.encoding = {}
     return kept
+
+
+_RESERVED = frozenset(
+    (
+        "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned",
+        "dtype", "calendar", "coordinates", "grid_mapping", "_ARRAY_DIMENSIONS",
+    )
+)  # fmt: skip
+"""Attributes by which xarray and others change values when they read them (CF conventions)."""
+
+
+def _unreserved(attrs: dict[str, Any], of: str) -> dict[str, Any]:
+    """Raise if an attribute is NaN or None, or would change values in the hands of other readers."""
+    since = " since " in str(attrs.get("units", ""))
+    empty = [name for name, value in attrs.items() if value is None]
+    for name in (*(_RESERVED & attrs.keys()), *(["units"] if since else []), *empty):
+        raise StoreError(
+            f"the attribute {name!r} of {of}, {attrs[name]!r}, would make other readers of the store change values. "
+            f"Remove or rename it: attrs.pop({name!r})."
+        )
+    return attrs
+
+
+def _is_plain_name(name: Any) -> bool:
+    """Whether a name can be that of a folder in a store."""
+    return isinstance(name, str) and name.strip(".") != "" and "/" not in name and name != "zarr.json"
 
 
 def _require_plain(name: Any, coordinate: xr.DataArray) -> None:
     """Raise unless a store can hold a coordinate."""
     words = coordinate.dtype.kind != "O" or all(isinstance(v, str) for v in coordinate.values.flat)
-    if not isinstance(name, str) or name == "image" or not words:
+    if name in AXES and (coordinate.dtype.kind not in "iuf" or coordinate.attrs.get("units", "mm") != "mm"):
+        raise StoreError(
+            f"the labels of {name} are {coordinate.dtype} in {coordinate.attrs.get('units', 'no unit')!r}; positions "
+            "are numbers in mm. Convert them with assign_coords."
+        )
+    if not _is_plain_name(name) or name == "image" or name.startswith("__") or not words:
         raise StoreError(
             f"the coordinate {name!r} of {coordinate.dtype} cannot be written to a store; its name must be text other "
             f"than 'image', and its values numbers or text. Drop it: volume.drop_vars([{name!r}])."
@@ -313,14 +351,18 @@ def _require_plain(name: Any, coordinate: xr.DataArray) -> None:
 
 def strict_attrs(attrs: Mapping[Any, Any], of: str) -> dict[str, Any]:
     """Return attributes as strict JSON holds them: plain numbers and lists, and null for NaN."""
-    kept = {name: _strict(value) for name, value in attrs.items()}
-    for name, value in kept.items():
+    kept: dict[str, Any] = {}
+    for name, value in attrs.items():
         try:
-            json.dumps({name: value}, allow_nan=False)
+            kept[name] = _strict(value)
+            json.dumps({name: kept[name]}, allow_nan=False)
+            if not isinstance(name, str):
+                raise TypeError
         except (TypeError, ValueError) as error:
             raise StoreError(
-                f"the attribute {name!r} of {of} is of type {type(attrs[name]).__name__}, which a store cannot hold. "
-                f"Make it a number, text or a list of them, or remove it: attrs.pop({name!r})."
+                f"the attribute {name!r} of {of} is of type {type(value).__name__}, or holds infinity or a name "
+                f"that is no text, which a store cannot hold. Make it a number, text or a list of them, or remove it: "
+                f"attrs.pop({name!r})."
             ) from error
     return kept
 
@@ -330,8 +372,12 @@ def _strict(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_strict(v) for v in value]
     if isinstance(value, dict):
+        if not all(isinstance(k, str) for k in value):
+            raise TypeError
         return {k: _strict(v) for k, v in value.items()}
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    if isinstance(value, float) and np.isinf(value):
+        raise ValueError
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def attrs_with_nan(attrs: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -40,6 +40,10 @@ class FileSource:
     """Byte where a deflated data set begins that offsets refer to; 0 for others."""
 
 
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Without waiting for what has taken the place of a file, such as a pipe."""
+
+
 @contextmanager
 def byte_reader(source: FileSource) -> Iterator[ReadInto]:
     """Yield a function that fills a buffer from a byte on, and returns how much it could.
@@ -63,7 +67,7 @@ def byte_reader(source: FileSource) -> Iterator[ReadInto]:
         files, name = fsspec.core.url_to_fs(source.path)
         yield lambda buffer, offset: _copy(files.cat_file(name, offset, offset + len(buffer)), buffer)
     else:
-        number = os.open(source.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        number = os.open(source.path, _READ)
         try:
             _require_unchanged(source, number)
             yield lambda buffer, offset: _fill(number, buffer, offset)
@@ -77,7 +81,7 @@ def open_file(source: FileSource) -> Any:
         return io.BytesIO(source.content)
     if "://" in source.path:
         return fsspec.open(source.path, "rb").open()
-    file = open(source.path, "rb")  # noqa: SIM115  # the caller closes it
+    file = open(source.path, "rb", opener=lambda path, _: os.open(path, _READ))  # noqa: SIM115  # the caller closes it
     try:
         _require_unchanged(source, file.fileno())
     except PixelReadError:

@@ -12,9 +12,10 @@ import xarray as xr
 import zarr
 from zarr.core.sync import sync
 
+from lazyvol.coordinates import digest_in
 from lazyvol.ome import image_label, multiscale, omero, steps_and_starts
 from lazyvol.place import LocalPlace, Place
-from lazyvol.plan import Plan, digest_of
+from lazyvol.plan import Plan
 from lazyvol.stored import open_image, shard_keys
 from lazyvol.windows import greys_of
 from lazyvol.writing import JOURNAL
@@ -34,7 +35,7 @@ def finish(
             coordinates = plan.coordinates(n, selection)
             scale = f"{image}/scale{n}".lstrip("/")
             coordinates.to_zarr(place.store, group=scale, mode="a", consolidated=False)
-            digests[scale] = digest_of(coordinates.coords)
+            digests[scale] = digest_in(place, scale, plan.name)
             scales.append(coordinates)
             if findings is not None:
                 zarr.open_array(place.store, path=plan.path(image, n), mode="r+").attrs["findings"] = findings
@@ -42,7 +43,7 @@ def finish(
     if plan.arrangement.split:
         coordinates = plan.coordinates(0)
         coordinates.to_zarr(place.store, group="coordinates", mode="a", consolidated=False)
-        digests["coordinates"] = digest_of(coordinates.coords)
+        digests["coordinates"] = digest_in(place, "coordinates", plan.name)
         for image, ome in groups.items():
             zarr.open_group(place.store, path=image, mode="a").update_attributes({"ome": ome})
     _forget_journal(place)

@@ -25,7 +25,7 @@ from lazyvol.lock import announced, locked, require_silent
 from lazyvol.ome import geometry_at
 from lazyvol.opened import About, root_of
 from lazyvol.place import WHOLE, LocalPlace, Place, StoreLike, place_of
-from lazyvol.plan import Levels, Plan
+from lazyvol.plan import Levels, Plan, require_levels
 from lazyvol.privacy import without_identifiers
 from lazyvol.pyramid import halves_of
 from lazyvol.rewriting import content_of, rewrite
@@ -83,6 +83,7 @@ def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") ->
     _require_behind(before, new, dim, place.name)
     whole = xr.concat([before, new], dim, coords="different", compat="equals", join="exact", combine_attrs="override")
     whole = whole.transpose(*before.dims)
+    _require_same_kind(before, whole, dim, place.name)
     plan = replace(there.plan, volume=whole, fingerprint=_changed_fingerprint(about, new))
     first = before.sizes[dim]
     with _changing(place, about, {"what": "append", "dim": dim, "sizes": dict(before.sizes)}):
@@ -167,6 +168,7 @@ def add_levels(store: StoreLike, *, levels: Levels = "auto") -> None:
     about = root_of(place, "")
     there = content_of(place, about)
     plan = there.plan
+    require_levels(levels)
     if levels != "auto" and levels < len(plan.cuts):
         raise OptionError(f"levels={levels!r}: {place.name} has {len(plan.cuts)} levels already.")
     sizes = dict(zip(plan.arrangement.order, plan.shape(len(plan.factors)), strict=True))
@@ -231,9 +233,12 @@ def copy_zarr(store: StoreLike, to: StoreLike) -> None:
 def _as_stored(volume: xr.DataArray, about: About, to: Arrangement) -> xr.DataArray:
     """Return a volume as a store would hold it."""
     require_volume(volume)
-    kept = strict(without_identifiers(volume, about["identifiers"]))
+    kept = without_identifiers(strict(volume), about["identifiers"])
     if set(map(str, kept.dims)) != set(to.dims):
-        raise StoreError(f"the volume has the dimensions {tuple(kept.dims)}, the store {to.dims}. Give it the same.")
+        raise StoreError(
+            f"the volume has the dimensions {tuple(kept.dims)}, the store {to.dims}. Give it the same; a slice by "
+            "itself is selected as volume[4:5]."
+        )
     ascending = [d for d in to.flipped if d in kept.dims and kept.sizes[d] > 1 and kept[d][0] < kept[d][-1]]
     kept = kept.isel({d: slice(None, None, -1) for d in ascending})
     return to.stored(kept if kept.chunks else kept.chunk())
@@ -256,12 +261,40 @@ def _require_behind(before: xr.DataArray, new: xr.DataArray, dim: str, name: str
         )
 
 
+def _require_same_kind(before: xr.DataArray, whole: xr.DataArray, dim: str, name: str) -> None:
+    """Raise if a coordinate would become another kind of thing, or the labels no longer ascend."""
+    for coordinate, values in before.coords.items():
+        found = whole.coords[coordinate]
+        if found.dims != values.dims:
+            raise StoreError(
+                f"the coordinate {coordinate!r} is {values.values!s:.40} in {name} and another in the volume. Make "
+                "them the same, or drop it from both."
+            )
+        if found.dtype != values.dtype or found.attrs.get("units") != values.attrs.get("units"):
+            raise StoreError(
+                f"the coordinate {coordinate!r} is {values.dtype} in {values.attrs.get('units', 'no unit')!r} in "
+                f"{name}, and the volume has others. Convert it."
+            )
+    if dim in whole.coords and whole[dim].dtype.kind in "iuf" and not (np.diff(whole[dim].values) > 0).all():
+        raise StoreError(f"the labels of {dim} would not ascend. Append a volume whose labels ascend, as in {name}.")
+    geometry_of(whole)
+
+
 def _require_alike(before: xr.DataArray, new: xr.DataArray, name: str) -> None:
     if new.dtype != before.dtype:
         raise StoreError(f"the volume is {new.dtype}, {name} is {before.dtype}. Convert it with astype.")
+    for said in ("units", "Modality"):
+        if new.attrs.get(said) != before.attrs.get(said):
+            raise StoreError(
+                f"{said} of the volume is {new.attrs.get(said)!r}, of {name} {before.attrs.get(said)!r}. Convert the "
+                "values."
+            )
     if int(new.geometry) != int(before.geometry):
         geometry_of(new)
-        raise GeometryError(f"the volume lies elsewhere in the patient than {name}. Bring it onto the same grid first.")
+        raise GeometryError(
+            f"the volume lies elsewhere in the patient than {name}, or one of them was saved with another key "
+            "(LAZYVOL_KEY). Bring it onto the same grid first."
+        )
 
 
 def _same_labels(before: xr.DataArray, new: xr.DataArray, dim: str) -> bool:

@@ -19,7 +19,7 @@ from lazyvol.fragments import with_fragments
 from lazyvol.groups import Tail, read_tail
 from lazyvol.keywords import EXTENDED_OFFSETS, PIXELS, WANTED
 from lazyvol.macros import PER_FRAME_GROUPS, SHARED_GROUPS
-from lazyvol.nested import UNDEFINED, CutShortError, Element, Encoding, element_at, skip
+from lazyvol.nested import LONG_VRS, UNDEFINED, CutShortError, Element, Encoding, element_at, skip
 from lazyvol.objects import nested_values
 from lazyvol.records import DEFLATED, Instance
 from lazyvol.typed import HeaderError
@@ -35,7 +35,9 @@ _DEFLATED = (DEFLATED, _AT_A_SERVER[1])
 _TRANSFER_SYNTAX = 0x00020010
 _META = 2048
 """Bytes within which the file meta information ends."""
-_LONG_VRS = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
+_LONGEST = 1 << 24
+"""Longer values, B, are passed over: no element that is kept has one."""
+_LONG_VRS = frozenset(vr.decode() for vr in LONG_VRS)
 
 
 def instance_of_file(file: BinaryIO, path: str) -> Instance:
@@ -73,9 +75,9 @@ def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
     def at_groups_or_pixels(tag: int, vr: str | None, length: int) -> bool:
         if tag in _STOPS:
             stopped.append((int(tag), vr, length))
-        return tag in _STOPS
+        return tag in _STOPS or tag == 0  # zeros, as an interrupted copy leaves them, are no elements
 
-    dataset = read_partial(file, stop_when=at_groups_or_pixels, force=True)
+    dataset = read_partial(file, stop_when=at_groups_or_pixels, defer_size=_LONGEST, force=True)
     syntax = deflated or str(dataset.file_meta.get("TransferSyntaxUID", ""))
     implicit, little = dataset.original_encoding
     if not syntax:

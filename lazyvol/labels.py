@@ -143,7 +143,8 @@ def _array(values: Sequence[Value | None]) -> npt.NDArray[Any]:
     if all(v is None or isinstance(v, int | float) for v in values):
         return np.array([np.nan if v is None else v for v in values], dtype="float64")
     words = ["\\".join(map(str, v)) if isinstance(v, tuple) else "" if v is None else str(v) for v in values]
-    return np.array(words, dtype=np.dtypes.StringDType())
+    plain = [word.encode("utf-8", "backslashreplace").decode() for word in words]  # names of files may be no UTF-8
+    return np.array(plain, dtype=np.dtypes.StringDType())
 
 
 def _segment_coordinates(stack: Stack) -> dict[str, xr.Variable]:

@@ -14,10 +14,19 @@ from xarray.core import indexing
 from lazyvol.arrangement import Arrangement
 from lazyvol.chunks import Chunks, chunked
 from lazyvol.convention import attrs_with_nan
-from lazyvol.errors import IncompleteStoreError, LazyvolWarning, OptionError, SourceNotFoundError, StoreError
+from lazyvol.coordinates import read_coordinates
+from lazyvol.errors import (
+    IncompleteStoreError,
+    LazyvolError,
+    LazyvolWarning,
+    OptionError,
+    SourceNotFoundError,
+    StoreError,
+)
 from lazyvol.foreign import foreign_volume, is_foreign
 from lazyvol.ome import level_coordinates
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of
+from lazyvol.plan import LAYOUT, digest_of
 from lazyvol.stored import ImageFiles, StoredImage, open_image, shard_form, shard_sizes
 
 __all__ = ["About", "image_files", "lazy_store", "lengths_of", "open_zarr", "root_of", "stored_coordinates"]
@@ -84,7 +93,15 @@ def lazy_store(store: StoreLike, *, level: int = 0, group: str | None = None) ->
             LazyvolWarning,
             stacklevel=3,
         )
-    volume, lengths = _stored_volume(place, base, about, level)
+    try:
+        volume, lengths = _stored_volume(place, base, about, level)
+    except LazyvolError:
+        raise
+    except Exception as error:  # whatever becomes of metadata that somebody edited
+        raise StoreError(
+            f"{place.name} cannot be opened: its metadata are damaged ({type(error).__name__}: {error}). Restore them, "
+            "or save the store anew."
+        ) from error
     volume.encoding = {"preferred_chunks": lengths, "token": f"{about['uid']}-{base}-{level}", "source": place.name}
     return volume
 
@@ -96,7 +113,9 @@ def _stored_volume(place: Place, base: str, about: About, level: int) -> tuple[x
     arrangement = Arrangement.from_attrs(about, _dims_of(array))
     coordinates = stored_coordinates(place, base, about, arrangement, level)
     sizes = lengths_of(about, array, arrangement, level)
-    image: Any = indexing.LazilyIndexedArray(StoredImage(place, files, arrangement, sizes))
+    image: Any = indexing.LazilyIndexedArray(
+        StoredImage(place, files, arrangement, sizes, f"{base}/zarr.json".lstrip("/"))
+    )
     cached: Any = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(image))  # type: ignore[no-untyped-call]
     variable = xr.Variable(arrangement.dims, cached, attrs_with_nan(array.attrs.asdict()))
     restored = arrangement.restored(coordinates)
@@ -121,23 +140,23 @@ def _dims_of(array: zarr.Array[Any]) -> tuple[str, ...]:
 
 
 def stored_coordinates(place: Place, base: str, about: About, arrangement: Arrangement, level: int) -> xr.Dataset:
-    """Return the coordinates of a level as they are stored, in memory."""
+    """Return the coordinates of a level as they are stored; raise if they are not those that were written."""
     where = "coordinates" if arrangement.split else f"scale{level}"
-    found = xr.open_zarr(place.store, group=f"{base}/{where}".lstrip("/"), consolidated=False, chunks=None)
-    found = xr.Dataset(coords=dict(found.drop_vars(about["name"], errors="ignore").variables))
+    each = [dict(zip(arrangement.order, f, strict=True)) for f in about.get("factors", [])[:level]]
+    before = {d: int(n) for d, n in about.get("changing", {}).get("sizes", {}).items()}
+    for factors in each if not arrangement.split else ():
+        before = {d: n // factors.get(d, 1) for d, n in before.items()}
+    found = read_coordinates(place, f"{base}/{where}".lstrip("/"), about["name"], before)
+    written = about.get("coordinates", {}).get(where)
+    if written and not before and digest_of(found.coords) != written:
+        raise StoreError(
+            f"the coordinates in {where} of {place.name} are not those that were written, so its positions are not "
+            "known. Restore them, or save the store anew."
+        )
     for coordinate in found.coords.values():
-        coordinate.load().attrs = attrs_with_nan(coordinate.attrs)
-    changing = about.get("changing", {})
-    if "dim" in changing and changing["dim"] in found.dims:
-        each = [
-            dict(zip(arrangement.order, f, strict=True)) for f in about["factors"][: 0 if arrangement.split else level]
-        ]
-        length = int(changing["sizes"][changing["dim"]])
-        for factors in each:
-            length //= factors.get(changing["dim"], 1)
-        found = found.isel({changing["dim"]: slice(length)})
-    for factors in about.get("factors", [])[:level] if arrangement.split else ():
-        found = level_coordinates(found, dict(zip(arrangement.order, factors, strict=True)))
+        coordinate.attrs = attrs_with_nan(coordinate.attrs)
+    for factors in each if arrangement.split else ():
+        found = level_coordinates(found, factors)
     return found
 
 
@@ -169,7 +188,7 @@ def _about_or_foreign(place: Place, base: str) -> About | zarr.Group:
             group = zarr.open_group(place.store, path=base, mode="r")
         except (OSError, ValueError, KeyError):
             group = None
-        if group is None or not is_foreign(group):
+        if group is None or "lazyvol" in group.attrs or not is_foreign(group):
             raise
         return group
 
@@ -193,6 +212,16 @@ def root_of(place: Place, base: str, *, changing: str = "") -> About:
             f"{name} is no Zarr store that lazyvol wrote (its root has no 'lazyvol' attribute), nor an OME-Zarr image. "
             "xarray.open_zarr opens other stores; open_volume opens DICOM."
         ) from error
+    layout = about.get("layout", 1)
+    if not isinstance(layout, int) or not 1 <= layout <= LAYOUT:
+        raise StoreError(
+            f"{name} has the layout {layout!r}, and this version of lazyvol knows those up to {LAYOUT}. Update lazyvol."
+        )
+    layout = about.get("layout", 1)
+    if not isinstance(layout, int) or not 1 <= layout <= LAYOUT:
+        raise StoreError(
+            f"{name} has the layout {layout!r}, and this version of lazyvol knows those up to {LAYOUT}. Update lazyvol."
+        )
     what = about.get("changing", {}).get("what", "")
     if what == "region" and changing != what:
         raise IncompleteStoreError(f"{name} is incomplete: a region of it was being written. Call save_region again.")

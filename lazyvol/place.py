@@ -218,11 +218,11 @@ def place_of(store: Any, *, writable: bool) -> Place:
             f"store={type(store).__name__} must be a path, a URL or a store of zarr {zarr.__version__}, e.g. "
             "zarr.storage.FsspecStore."
         )
-    path = os.fspath(store).rstrip("/")
+    path = os.fspath(store).rstrip("/").removeprefix("file://")
+    if not path or "\0" in path:
+        raise OptionError(f"store={os.fspath(store)!r} is no path of a folder.")
     if "://" not in path:
-        return LocalPlace(path)
-    if path.startswith("file://"):
-        return LocalPlace(path.removeprefix("file://"))
+        return LocalPlace(os.path.realpath(path) if os.path.islink(path) else os.path.abspath(path))
     try:
         return ZarrPlace(FsspecStore.from_url(path, read_only=not writable))
     except (ImportError, ValueError) as error:

@@ -27,7 +27,7 @@ from lazyvol.shards import BLOSC
 from lazyvol.stored import shard_form, shard_keys
 from lazyvol.writing import Level
 
-__all__ = ["NAME", "Codec", "Lengths", "Levels", "Plan", "digest_of", "plan_of"]
+__all__ = ["LAYOUT", "NAME", "Codec", "Lengths", "Levels", "Plan", "digest_of", "plan_of", "require_levels"]
 
 NAME = "image"
 LAYOUT = 2
@@ -165,6 +165,10 @@ def plan_of(
     """
     geometry_of(volume)
     _require_options(name, levels, codec, version)
+    if name and (name in volume.coords or name in volume.dims or len(name) > 64):
+        raise OptionError(f"name={name!r} is that of a coordinate or dimension, or too long. Give another, or None.")
+    if NAME in volume.dims and not name:
+        raise OptionError(f"a dimension is called {NAME!r}, as the arrays are. Rename it, or give name=.")
     arrangement, token = arrangement_of(volume), _token_of(volume)
     blocks = volume if volume.chunks else chunked(volume.rename(NAME), "auto", token=token)
     stored = arrangement.stored(blocks)
@@ -195,17 +199,24 @@ def _require_options(name: Any, levels: Any, codec: Any, version: Any) -> None:
         raise OptionError(f"version={version!r} must be one of {', '.join(map(repr, get_args(Version)))}.")
     if not (name is None or (isinstance(name, str) and name.isidentifier())):
         raise OptionError(f"name={name!r} must be a word, such as 'image', or None.")
-    whole = isinstance(levels, int) and not isinstance(levels, bool) and levels > 0
-    if levels != "auto" and not whole:
-        raise OptionError(f"levels={levels!r} must be 'auto' or the number of levels, from 1 on.")
+    require_levels(levels)
     if not (codec is None or codec == "auto" or isinstance(codec, BloscCodec | ZstdCodec | GzipCodec)):
         raise OptionError(
             f"codec={codec!r} must be 'auto', None, or a BloscCodec, ZstdCodec or GzipCodec of zarr.codecs."
         )
 
 
+def require_levels(levels: Any) -> None:
+    """Raise unless it is a number of levels, or ``"auto"``."""
+    whole = isinstance(levels, int) and not isinstance(levels, bool) and levels > 0
+    if levels != "auto" and not whole:
+        raise OptionError(f"levels={levels!r} must be 'auto' or the number of levels, from 1 on.")
+
+
 def _lengths(asked: Any, option: str, order: Sequence[str]) -> dict[str, int]:
     """Return lengths by dimension."""
+    if not isinstance(asked, int | Mapping | None):
+        raise OptionError(f"{option}={asked!r} must be a length, or lengths by dimension, e.g. {{'z': 32}}.")
     found = dict.fromkeys(SPACE, asked) if isinstance(asked, int) else dict(asked or {})
     if unknown := [d for d in found if d not in order]:
         raise OptionError(f"{option}={asked!r} names {unknown[0]!r}; a store of this volume has {', '.join(order)}.")
@@ -232,6 +243,7 @@ def digest_of(coordinates: Mapping[Any, xr.DataArray], attrs: Mapping[str, Any] 
         coordinate = coordinates[name]
         values: npt.NDArray[Any] = np.asarray(coordinate.values)
         text = values.dtype.kind in "OUT"
+        values = values if text or values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
         about = [name, coordinate.dims, values.shape, "text" if text else values.dtype.str]
         digest.update(json.dumps([about, coordinate.attrs], sort_keys=True, default=str).encode())
         digest.update(json.dumps([str(v) for v in values.ravel()]).encode() if text else values.tobytes())

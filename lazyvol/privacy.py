@@ -65,6 +65,10 @@ WINDOW_WORDS = frozenset({
 # fmt: on
 """What explanations of windows are made of; one that has any other word may have been typed by a person."""
 _EXPLANATION = "WindowCenterWidthExplanation"
+_UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*)){3,}")
+"""What a UID looks like (DICOM PS3.5 section 9.1); told by its value, since a coordinate may have been renamed."""
+_PATH = re.compile(r"(/|[A-Za-z]:\\|\w+://).*[/\\]")
+"""What the path or URL of a file looks like."""
 _UIDS = "sop_instance_uid"
 
 
@@ -119,11 +123,30 @@ def pseudonym(uid: str, key: bytes) -> str:
     True
     >>> pseudonym("", b"key")
     ''
+    >>> pseudonym(pseudonym("1.2.3", b"key"), b"key") == pseudonym("1.2.3", b"key")
+    True
     """
-    if not uid:
-        return ""
-    digest = hmac.new(key, uid.encode(), hashlib.sha256).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+    if not uid or _is_pseudonym(uid, key):
+        return uid
+    head = hmac.new(key, uid.encode(), hashlib.sha256).digest()[:_HEAD]
+    return f"2.25.{int.from_bytes(head + _tail(head, key), 'big')}"
+
+
+_HEAD, _TAIL = 10, 6
+"""Bytes of a pseudonym that stand for the UID, and those by which the holder of the key knows it."""
+
+
+def _tail(head: bytes, key: bytes) -> bytes:
+    return hmac.new(key, b"pseudonym" + head, hashlib.sha256).digest()[:_TAIL]
+
+
+def _is_pseudonym(uid: str, key: bytes) -> bool:
+    """Whether a UID was made with the key already: a volume of a store may be saved again."""
+    number = uid.removeprefix("2.25.")
+    if number == uid or not number.isdecimal() or int(number) >= 1 << 8 * (_HEAD + _TAIL):
+        return False
+    raw = int(number).to_bytes(_HEAD + _TAIL, "big")
+    return hmac.compare_digest(raw[_HEAD:], _tail(raw[:_HEAD], key))
 
 
 def without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.DataArray:
@@ -131,7 +154,8 @@ def without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.Da
 
     Paths are left out. Of the words that come from headers (`keywords.WORDS`), those of `TERMS` stay, explanations of
     windows stay if they are made of `WINDOW_WORDS` and numbers, else they become ``window 1`` and so on, and all others
-    are left out. UIDs stand under other names, unless ``identifiers`` is ``"uids"``. What the user added stays.
+    are left out. UIDs, wherever they stand, are under other names, and texts that are
+    paths of files are left out, unless ``identifiers`` is ``"uids"``. What else the user added stays.
 
     Raises
     ------
@@ -146,8 +170,15 @@ def without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.Da
         return kept
     key = read_key()
     kept = with_frame_of_reference(kept, pseudonym(geometry.frame_of_reference, key))
-    if _UIDS in kept.coords:
-        kept = kept.assign_coords({_UIDS: _each(kept.coords[_UIDS], lambda uid: pseudonym(uid, key))})
+    texts = [n for n, c in kept.coords.items() if c.dtype.kind in "OUT"]
+    paths = [n for n in texts if any(_PATH.match(str(v)) for v in kept.coords[n].values.flat)]
+    kept = kept.drop_vars(paths)
+
+    def hidden(text: str) -> str:
+        return pseudonym(text, key) if _UID.fullmatch(text) else text
+
+    kept = kept.assign_coords({n: _each(kept.coords[n], hidden) for n in texts if n not in paths})
+    kept.attrs = {k: hidden(v) if isinstance(v, str) else v for k, v in kept.attrs.items()}
     return kept
 
 

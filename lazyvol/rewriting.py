@@ -95,7 +95,7 @@ def rewrite(
             continue
         above, bounds = None, dict(changed)
         for n in range(len(plan.cuts)):
-            if since is not None and n >= since:
+            if since is not None and n >= since and open_image(place, plan.path(image, n)) is None:
                 plan.create_array(place, image, n)
             factors = plan.factors[n - 1] if n else {}
             bounds = {d: (a // factors.get(d, 1), -(-b // factors.get(d, 1))) for d, (a, b) in bounds.items()}

@@ -104,7 +104,9 @@ def scan_headers(source: Source, *, recursive: bool = True, progress: bool = Fal
             bar.update(len(batch))
             instances += (found for found in batch if isinstance(found, Instance))
             skipped += (found for found in batch if isinstance(found, Skipped))
-    return Scan(tuple(_with_digests(instances)), tuple(skipped))
+    found = list(_with_digests(instances))
+    skipped += (entry for entry in found if isinstance(entry, Skipped))
+    return Scan(tuple(entry for entry in found if isinstance(entry, Instance)), tuple(skipped))
 
 
 def _read(entries: Iterable[tuple[str, bytes | None]]) -> Iterator[list[Instance | Skipped]]:
@@ -316,12 +318,16 @@ def _open(path: str, content: bytes | None) -> Any:
     return os.fdopen(file, "rb")
 
 
-def _with_digests(instances: list[Instance]) -> Iterator[Instance]:
-    """Add the digest of the header to Instances whose UID occurs more than once."""
+def _with_digests(instances: list[Instance]) -> Iterator[Instance | Skipped]:
+    """Add the digest of the header to Instances whose UID occurs more than once; skip those that are gone by now."""
     times = Counter(i.uid for i in instances)
     for instance in instances:
         if instance.uid and times[instance.uid] > 1:
-            yield instance._replace(digest=_digest(instance))
+            try:
+                yield instance._replace(digest=_digest(instance))
+            except (OSError, HeaderError) as error:
+                why = getattr(error, "strerror", None) or type(error).__name__
+                yield Skipped(instance.path, f"cannot be opened: {why}", damaged=True)
         else:
             yield instance
 

@@ -6,6 +6,7 @@ CRC-32C, and at the end a table of where each begins and how long it is, with a 
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,12 +113,14 @@ def shard_parts(chunks: Sequence[bytes]) -> list[bytes]:
     return [*chunks, index, _checksum(index)]
 
 
-def checksum_of(parts: Iterable[bytes]) -> int:
-    """Return the CRC-32C of all parts, one after the other."""
-    value = 0
-    for part in parts:
-        value = google_crc32c.extend(value, part)
-    return int(value)
+def checksum_of(chunks: Iterable[bytes]) -> int:
+    """Return 48 bits that tell a shard from others, of its chunks as its file holds them.
+
+    A CRC of bytes that end with their own CRC says nothing of them, so these are hashed: the CRC-32C and the length
+    of each chunk, in their order.
+    """
+    parts = [chunk[-_CHECKSUM:] + len(chunk).to_bytes(8, "little") for chunk in chunks]
+    return int.from_bytes(hashlib.sha256(b"".join(parts)).digest()[:6], "big")
 
 
 def _gather(blocks: Iterable[Block], place: Place, chunk: npt.NDArray[Any]) -> None:
@@ -184,18 +187,16 @@ def read_whole(read_at: ReadAt, form: ShardForm, shape: Sequence[int]) -> npt.ND
 
 
 def check_shard(read_at: ReadAt, form: ShardForm) -> int:
-    """Return the CRC-32C of the file of a shard whose chunks match their own; raise as `read_pieces`."""
-    index = _read_index(read_at, prod(form.counts)).astype(object)
-    end = max((offset + length for offset, length in index.tolist()), default=0)
-    if end > _MOST_BYTES:
+    """Return the `checksum_of` a shard whose chunks match their own; raise as `read_pieces`."""
+    index = [(int(offset), int(length)) for offset, length in _read_index(read_at, prod(form.counts))]
+    if any(offset + length > _MOST_BYTES for offset, length in index):
         raise ValueError("a chunk of the shard was never written")
-    content = read_at(0, end + 16 * len(index) + _CHECKSUM)
-    if form.checksums:
-        for number, (offset, length) in enumerate(index.tolist()):
-            chunk = content[offset : offset + length]
-            if chunk[-_CHECKSUM:] != _checksum(chunk[:-_CHECKSUM]):
-                raise ValueError(f"chunk {number} of the shard does not match its checksum")
-    return checksum_of([content])
+    content = read_at(0, max((offset + length for offset, length in index), default=0))
+    chunks = [content[offset : offset + length] for offset, length in index]
+    for number, chunk in enumerate(chunks):
+        if form.checksums and chunk[-_CHECKSUM:] != _checksum(chunk[:-_CHECKSUM]):
+            raise ValueError(f"chunk {number} of the shard does not match its checksum")
+    return checksum_of(chunks)
 
 
 def read_pieces(read_at: ReadAt, form: ShardForm, pieces: Iterable[Piece], out: npt.NDArray[Any]) -> None:

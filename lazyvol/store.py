@@ -27,9 +27,9 @@ from lazyvol.convention import strict
 from lazyvol.errors import LazyvolError, OptionError, StoreError
 from lazyvol.failures import failures_told, filled_finding, images_by_frame
 from lazyvol.finishing import finish
+from lazyvol.label_images import group_place, is_label, list_labels
 from lazyvol.lock import LOCK, announced, locked, require_silent
 from lazyvol.ome import Version
-from lazyvol.opened import root_of
 from lazyvol.place import LocalPlace, Place, StoreLike, place_of, unwritable
 from lazyvol.plan import Codec, Lengths, Levels, Plan, plan_of
 from lazyvol.privacy import Identifiers, read_key, without_identifiers
@@ -141,10 +141,10 @@ def save_zarr(
         raise OptionError(
             f"identifiers={identifiers!r} can be 'none' or 'uids', overwrite={overwrite!r} True or False."
         )
-    kept = strict(without_identifiers(volume, identifiers))
-    label = _is_label(kept)
+    kept = without_identifiers(strict(volume), identifiers)
+    label = is_label(kept)
     if group is not None:
-        place = _group_place(place, group, kept)
+        place = group_place(place, group, kept)
         label = label or group.startswith("labels/")
     plan = plan_of(
         kept,
@@ -164,35 +164,8 @@ def save_zarr(
             if target is not None:
                 _fill(target, plan, volume, identifiers, label=label, overwrite=overwrite, progress=bool(progress))
     if group is not None and isinstance(place, LocalPlace):
-        _list_labels(place, version)
+        list_labels(place, version)
     return None
-
-
-def _is_label(volume: xr.DataArray) -> bool:
-    """Return whether the values of a volume are numbers of what is there, which have no mean."""
-    said = volume.dtype.kind in "biu" and ("segment" in volume.dims or "segment_numbers" in volume.attrs)
-    return said or volume.dtype.kind == "b"
-
-
-def _group_place(place: Place, group: str, volume: xr.DataArray) -> LocalPlace:
-    """Return where a group of a local store lies; raise unless the store is complete and the volume fits there."""
-    parts = group.split("/")
-    if len(parts) != 2 or parts[0] != "labels" or not parts[1].isidentifier():
-        raise OptionError(f"group={group!r} must be 'labels/' and a word, such as 'labels/organs'.")
-    if volume.dtype.kind not in "iu":
-        raise OptionError(f"labels are whole numbers, not {volume.dtype}. Save volume.astype('uint8').")
-    if not isinstance(place, LocalPlace):
-        raise OptionError(f"{place.name} is no local folder; labels are written to local stores. Save them as a store.")
-    root_of(place, "")
-    return LocalPlace(os.path.join(place.path, group))
-
-
-def _list_labels(place: LocalPlace, version: str) -> None:
-    """Name a label image in its group, as OME-Zarr has it."""
-    folder = os.path.dirname(place.path)
-    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and os.path.exists(f"{e.path}/zarr.json"))
-    labels = zarr.open_group(folder, mode="a")
-    labels.update_attributes({"ome": {"version": version, "labels": [n for n in names if "." not in n]}})
 
 
 def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
@@ -205,6 +178,8 @@ def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
             raise StoreError(f"{place.name} exists and is no Zarr store, so it is not overwritten. Give another name.")
     about = _root_attrs(place)
     if not local and (about is None or (about and not about.get("complete"))):
+        if about is None:
+            _require_own(place)
         return False
     same = bool(about and about.get("complete")) and about is not None and about["fingerprint"] == plan.fingerprint
     if not same and not overwrite:
@@ -212,7 +187,24 @@ def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
             f"{place.name} exists and is of another volume, or was saved with other options. Give another name, or "
             "overwrite=True."
         )
+    if not same:
+        _require_own(place)
     return same and _has_all(place, plan)
+
+
+_OURS = re.compile(r"zarr\.json|lazyvol\..*|coordinates|images|scale\d+")
+"""What a store has at its root; labels are images of their own."""
+
+
+def _require_own(place: Place) -> None:
+    """Raise if there is something in a store that its volume does not make: it would be lost."""
+    others = sorted({key.split("/")[0] for key in place.all_keys()})
+    others = [name for name in others if not _OURS.fullmatch(name)]
+    if others:
+        raise StoreError(
+            f"{place.name} holds {', '.join(others[:3])} too, which would be lost. Give another name, or remove that "
+            "first."
+        )
 
 
 def _has_all(place: Place, plan: Plan) -> bool:

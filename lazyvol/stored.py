@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,7 @@ from xarray.core import indexing
 
 from lazyvol.arrangement import Arrangement
 from lazyvol.errors import StoreError
-from lazyvol.place import Place
+from lazyvol.place import WHOLE, LocalPlace, Place
 from lazyvol.shards import Piece, ShardForm, cut_selection, read_pieces
 
 __all__ = ["ImageFiles", "StoredImage", "open_image", "shard_form", "shard_keys", "shard_sizes"]
@@ -52,12 +54,18 @@ class StoredImage(BackendArray):
     """A volume in a store, in its own dimensions; shards have the sizes that they had when it was opened."""
 
     def __init__(
-        self, place: Place, images: Sequence[ImageFiles], arrangement: Arrangement, sizes: Mapping[Any, int]
+        self,
+        place: Place,
+        images: Sequence[ImageFiles],
+        arrangement: Arrangement,
+        sizes: Mapping[Any, int],
+        root: str = "",
     ) -> None:
         self.place, self.images, self.arrangement = place, list(images), arrangement
         self._lengths = dict(zip(arrangement.order, images[0].array.shape, strict=True)) | dict(sizes)
         self.shape = tuple(self._lengths[d] for d in arrangement.dims)
         self.dtype = np.dtype(images[0].array.dtype)
+        self.root, self.stamp = root, stamp_of(place, root) if root else ""
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
@@ -122,6 +130,8 @@ class StoredImage(BackendArray):
         shards = list(needed)
         found = self.place.sizes(image.path, shards)
         shard = next((s for s in shards if found[s] != image.sizes[s]), None)
+        if not shard and self.root and self.stamp != stamp_of(self.place, self.root):
+            return "the store has changed since it was opened"
         return f"the shard {shard} is gone or has changed since the store was opened" if shard else ""
 
     def _damaged(self, image: ImageFiles, wanted: Wanted, what: str) -> StoreError:
@@ -134,6 +144,15 @@ class StoredImage(BackendArray):
             f"{image.path.rpartition('/')[2]}[{where}] in {self.place.name}: {changed or what}. Open the store again, "
             "or save it anew."
         )
+
+
+def stamp_of(place: Place, root: str) -> str:
+    """Return what tells a store that is no folder from what it becomes: those of a folder are known by their sizes."""
+    if isinstance(place, LocalPlace):
+        return ""
+    with place.reader(root) as read_at:
+        about = json.loads(read_at(0, WHOLE)).get("attributes", {}).get("lazyvol", {})
+    return hashlib.sha256(json.dumps([about.get("uid"), about.get("checksums")]).encode()).hexdigest()
 
 
 def open_image(place: Place, path: str) -> zarr.Array[Any] | None:

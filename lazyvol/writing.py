@@ -108,7 +108,7 @@ def shard_tasks(
     nearest: bool,
     uid: str = "",
 ) -> list[Any]:
-    """Return tasks that write the shards that are absent; each returns path, key, and CRC-32C of all that it wrote.
+    """Return tasks that write the shards that are absent; each returns path, key, and checksum of all that it wrote.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def _write_task(place: Place, uid: str, level: Level, key: str, held: Any, befor
 
 
 Written = list[tuple[str, str, int]]
-"""Path, key, and CRC-32C of what was written."""
+"""Path, key, and checksum of what was written."""
 
 
 def _write_shard(
@@ -226,10 +226,10 @@ def _write_shard(
     """Write a shard; return it and those before it."""
     if not is_of(place, uid):
         raise StoreError(f"{place.name} is no longer what this writer began: another one has taken over. Save again.")
-    content = shard_parts([chunk for part in parts for chunk in part])
-    place.write(f"{path}/{key}", content)
+    chunks = [chunk for part in parts for chunk in part]
+    place.write(f"{path}/{key}", shard_parts(chunks))
     _give_memory_back()
-    return [(path, key, checksum_of(content)), *(each for written in before for each in written)]
+    return [(path, key, checksum_of(chunks)), *(each for written in before for each in written)]
 
 
 def _read_back(place: Place, key: str, form: ShardForm, shape: Sequence[int]) -> list[Block]:

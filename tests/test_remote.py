@@ -327,4 +327,36 @@ def test_frames_that_were_filled_are_named_there_too(folder, tmp_path, kind):
     with pytest.warns(LazyvolWarning, match="was filled"):
         lv.save_zarr(lv.open_volume(broken, on_error="fill"), store, **CUT)
     assert "frames-filled" in [f.code for f in lv.findings_of(lv.open_zarr(store))]
-    assert [k for k, _ in zarr.open_group(store, mode="r").members()] == ["scale0", "scale1"]
+    assert sorted(k for k, _ in zarr.open_group(store, mode="r").members()) == ["scale0", "scale1"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v, s: lv.save_zarr(v * 0, s, overwrite=True, **CUT),
+        lambda v, s: lv.save_region(v[3:8] * 0, s),
+    ],
+    ids=["overwritten", "region"],
+)
+def test_a_store_that_changed_since_it_was_opened_is_not_read(volume, store, change):
+    lv.save_zarr(volume, store, **CUT)
+    again = lv.open_zarr(store)
+    change(volume, store)
+    with pytest.raises(StoreError, match="has changed since it was opened"):
+        again[3:8].compute()
+
+
+def test_what_lies_beside_a_store_is_never_overwritten(volume):
+    memory = MemoryStore()
+    zarr.core.sync.sync(memory.set("notes.txt", zarr.core.buffer.cpu.Buffer.from_bytes(b"mine")))
+    with pytest.raises(StoreError, match=r"holds notes\.txt too, which would be lost"):
+        lv.save_zarr(volume, memory)
+    assert list(memory._store_dict) == ["notes.txt"]
+
+
+def test_what_lies_in_a_store_is_not_overwritten_with_it(volume):
+    memory = MemoryStore()
+    lv.save_zarr(volume, memory, **CUT)
+    zarr.core.sync.sync(memory.set("inner.zarr/zarr.json", zarr.core.buffer.cpu.Buffer.from_bytes(b"{}")))
+    with pytest.raises(StoreError, match=r"holds inner\.zarr too"):
+        lv.save_zarr(volume + 1, memory, overwrite=True, **CUT)

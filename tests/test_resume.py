@@ -238,7 +238,7 @@ def test_a_whole_store_that_lost_a_shard_is_mended_by_the_same_call(volume, stor
         {"identifiers": "uids"},
         {"key": "another key"},
     ],
-    ids=str,
+    ids=["values", "flipped", "attributes", "levels", "codec", "chunks", "name", "identifiers", "key"],
 )
 def test_the_beginning_of_another_store_stays_unless_it_may_go(volume, store, partial, monkeypatch, change):
     stop_at(volume, store, 10)

@@ -222,10 +222,21 @@ def test_any_flipped_bit_is_an_error(file, content):
             check_shard(read_at, FORM)
 
 
-def test_a_whole_file_has_the_checksum_of_its_bytes(file, content):
+def test_a_whole_file_has_the_checksum_of_its_chunks(file, content):
     file.write_bytes(content)
+    chunks = encode_chunks(FORM, [((0, 0), values_of((4, 6)))], range(4))
     with opened(file) as read_at:
-        assert check_shard(read_at, FORM) == checksum_of([content]) == checksum_of([content[:9], content[9:]])
+        assert check_shard(read_at, FORM) == checksum_of(chunks)
+
+
+@pytest.mark.parametrize("codec", [ShardForm((4, 6), (4, 6), "<i2", FILL).codec, ()], ids=["Blosc", "none"])
+@pytest.mark.parametrize("chunk", [(4, 6), (2, 3)], ids=["one chunk", "several"])
+def test_shards_of_other_values_have_other_checksums(codec, chunk):
+    """A CRC over bytes that end with their CRC is the same for all."""
+    form = ShardForm((4, 6), chunk, "<i2", FILL, codec=codec)
+    numbers = range(prod(form.counts))
+    found = {checksum_of(encode_chunks(form, [((0, 0), values_of((4, 6), seed))], numbers)) for seed in range(9)}
+    assert len(found) == 9
 
 
 @pytest.mark.parametrize("length", [0, 3, 40])

@@ -1,0 +1,56 @@
+"""Label images: segmentations that lie beside the image of a store, in its group ``labels`` (NGFF 0.5 "labels")."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from lazyvol.errors import GeometryError, OptionError
+from lazyvol.opened import lazy_store
+from lazyvol.place import LocalPlace, Place
+
+__all__ = ["group_place", "is_label", "list_labels"]
+
+
+def is_label(volume: xr.DataArray) -> bool:
+    """Return whether the values of a volume are numbers of what is there, which have no mean."""
+    said = volume.dtype.kind in "biu" and ("segment" in volume.dims or "segment_numbers" in volume.attrs)
+    return said or volume.dtype.kind == "b"
+
+
+def group_place(place: Place, group: str, volume: xr.DataArray) -> LocalPlace:
+    """Return where a group of a local store lies; raise unless the store is complete and the volume fits there."""
+    parts = group.split("/")
+    if len(parts) != 2 or parts[0] != "labels" or not parts[1].isidentifier():
+        raise OptionError(f"group={group!r} must be 'labels/' and a word, such as 'labels/organs'.")
+    if volume.dtype.kind not in "iu":
+        raise OptionError(f"labels are whole numbers, not {volume.dtype}. Save volume.astype('uint8').")
+    if not isinstance(place, LocalPlace):
+        raise OptionError(f"{place.name} is no local folder; labels are written to local stores. Save them as a store.")
+    _require_on_image(lazy_store(place.path), volume, place.name)
+    return LocalPlace(os.path.join(place.path, group))
+
+
+def _require_on_image(image: xr.DataArray, labels: xr.DataArray, name: str) -> None:
+    """Raise unless each voxel of labels lies on one of the image."""
+    if int(image.geometry) != int(labels.geometry):
+        raise GeometryError(
+            f"the labels lie elsewhere in the patient than {name}, or one of them was saved with another key "
+            "(LAZYVOL_KEY). Bring them onto the grid of the image, e.g. with open_volume(..., like=image)."
+        )
+    for d in ("z", "y", "x"):
+        if d in image.coords and d in labels.coords:
+            there, wanted = (np.atleast_1d(v.coords[d].values) for v in (image, labels))
+            if np.abs(there[:, None] - wanted[None]).min(axis=0).max(initial=0) > 1e-3:
+                raise GeometryError(f"the labels of {d} are not among those of {name}. Select the same voxels.")
+
+
+def list_labels(place: LocalPlace, version: str) -> None:
+    """Name a label image in its group, as OME-Zarr has it."""
+    folder = os.path.dirname(place.path)
+    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and os.path.exists(f"{e.path}/zarr.json"))
+    labels = zarr.open_group(folder, mode="a")
+    labels.update_attributes({"ome": {"version": version, "labels": [n for n in names if "." not in n]}})
