@@ -31,8 +31,8 @@ class Verification:
 def verify_zarr(store: StoreLike, *, group: str | None = None) -> Verification:
     """Read every shard of a store that `save_zarr` wrote and compare it with the checksum of what was written.
 
-    Chunks have a CRC-32C of their own, and the root has one of each whole shard and a SHA-256 of the coordinates of
-    each level; so a file that was damaged, exchanged or lost is found. Nothing is decompressed.
+    Chunks have a CRC-32C of their own, and the root has a checksum of each shard, made of these, and a SHA-256 of the
+    coordinates of each level; so a file that was damaged, exchanged or lost is found. Nothing is decompressed.
 
     Parameters
     ----------
