@@ -36,10 +36,11 @@ def group_place(place: Place, group: str, volume: xr.DataArray) -> LocalPlace:
 
 def _require_on_image(image: xr.DataArray, labels: xr.DataArray, name: str) -> None:
     """Raise unless each voxel of labels lies on one of the image."""
-    if int(image.geometry) != int(labels.geometry):
+    there, wanted = (np.asarray(v.geometry.attrs["directions"], dtype=float) for v in (image, labels))
+    if not np.allclose(there, wanted, atol=1e-4, equal_nan=True):
         raise GeometryError(
-            f"the labels lie elsewhere in the patient than {name}, or one of them was saved with another key "
-            "(LAZYVOL_KEY). Bring them onto the grid of the image, e.g. with open_volume(..., like=image)."
+            f"the labels lie along other directions than {name}. Bring them onto the grid of the image, e.g. with "
+            "open_volume(..., like=image)."
         )
     for d in ("z", "y", "x"):
         if d in image.coords and d in labels.coords:

@@ -395,8 +395,9 @@ def test_a_projection_keeps_the_orientation_of_the_axes_that_stay(tmp_path):
 @pytest.mark.parametrize("version", ["0.5", "0.6"])
 @pytest.mark.parametrize("colours", ["all", "some", "none"])
 def test_a_label_map_has_its_names_and_colours(colours, version, tmp_path):
-    lv.save_zarr(made.plain(tmp_path / "dicom"), tmp_path / "a.zarr", version=version)
     organs = made.segmented(tmp_path / "seg", "LABELMAP", colours)
+    image = organs.astype("int16").drop_attrs(deep=False)
+    lv.save_zarr(image, tmp_path / "a.zarr", version=version)
     lv.save_zarr(organs, tmp_path / "a.zarr", group="labels/organs", version=version)
     assert zarr.open_group(tmp_path / "a.zarr/labels", mode="r").attrs["ome"] == {
         "version": version,
