@@ -288,6 +288,7 @@ def strict(volume: xr.DataArray) -> xr.DataArray:
     StoreError
         If values, a coordinate or an attribute cannot be written; says which.
     """
+    require_volume(volume)
     if volume.dtype.kind not in "biuf" or volume.dtype.itemsize > 8:
         raise StoreError(
             f"a store holds whole numbers, floating point up to float64, or bool, not {volume.dtype}. Save "

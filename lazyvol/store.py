@@ -187,7 +187,7 @@ def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
             f"{place.name} exists and is of another volume, or was saved with other options. Give another name, or "
             "overwrite=True."
         )
-    if not same:
+    if about and not same:
         _require_own(place)
     return same and _has_all(place, plan)
 
@@ -223,6 +223,10 @@ def _root_attrs(place: Place) -> dict[str, Any] | None:
         root = zarr.open_group(place.store, mode="r")
     except (OSError, ValueError, KeyError):
         return None
+    except Exception as error:  # each service has errors of its own
+        raise StoreError(
+            f"{place.name} cannot be reached: {type(error).__name__}. See to it, and call again."
+        ) from error
     about: Any = root.attrs.get("lazyvol", {})
     return dict(about)
 
