@@ -198,7 +198,9 @@ class _Pattern:
 
     def _numbers(self, tag: int) -> list[tuple[float, ...]]:
         """Return the numbers of an element in each row, none if it is blank."""
-        found = [text_numbers(raw) for raw in self._each(tag)]
+        each = self._each(tag)
+        known = {raw: text_numbers(raw) for raw in set(each)}
+        found = [known[raw] for raw in each]
         if None in found:
             self._odd |= {n for n, v in enumerate(found) if v is None}
         return [v or () for v in found]

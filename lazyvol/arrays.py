@@ -20,6 +20,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from lazyvol.frames import empty_values, read_frames
+from lazyvol.memory import empty
 from lazyvol.sources import FrameTable
 
 __all__ = ["VolumeArray", "loaded"]
@@ -82,7 +83,7 @@ def _parts(table: FrameTable, frames: Indices, rows: Indices) -> Iterator[slice]
     """Yield frames that one thread reads at a time, by what they cost; a few of one sheet of tiles cost little."""
     if not len(frames) or frames.max() < 0:
         return
-    source = table.sources[frames.max()]
+    source = table.sources[int(frames.max())]
     height = len(rows) if source.columns or source.pixels.is_plain else source.pixels.rows
     width = source.columns or source.pixels.columns
     cost = height * width * table.samples * source.pixels.bits_allocated // 8
@@ -108,7 +109,7 @@ def loaded(volume: xr.DataArray) -> xr.DataArray:
     """Return the volume with its values in memory, read into one array."""
     if volume.chunks is None or not _is_local(volume.data):
         return volume.compute()
-    values = np.empty(volume.shape, volume.dtype)
+    values = empty(volume.shape, volume.dtype)
     da.store(volume.data, _Memory(values), lock=False)  # type: ignore[arg-type]  # it asks for no more than an item
     return volume.copy(deep=False, data=values).compute()
 

@@ -33,7 +33,7 @@ class Blocks:
     Files that cannot be read have a row of length 0; nothing is raised.
     """
 
-    MOST = 1024
+    MOST = 256
     """How many files there are at most."""
 
     def __init__(self, most: int = MOST) -> None:

@@ -29,7 +29,7 @@ from lazyvol.records import Skipped, Slice
 from lazyvol.rescale import Scale
 from lazyvol.scan import Scan, Source, is_dataset, is_folder, scan_headers
 from lazyvol.series import Series, group_series
-from lazyvol.sources import FrameSource, FrameTable
+from lazyvol.sources import FrameSource, FrameSources, FrameTable
 from lazyvol.stacks import Rules, Stack, with_filled_gaps
 from lazyvol.values import value_dtype
 
@@ -103,7 +103,7 @@ def _compared(pairs: tuple[tuple[Slice, Slice], ...]) -> list[Finding]:
         if value_dtype([left]) != value_dtype([kept]):
             differ.append(left)
             continue
-        sources = frame_source(left, ""), frame_source(kept, "")
+        sources = FrameSources([frame_source(left, ""), frame_source(kept, "")])
         table = FrameTable("", sources, value_dtype([left]).name, samples=3 if left.instance.is_colour else 1)
         pixels = left.instance.pixels
         one, other = read_frames(table, [0, 1], np.arange(pixels.rows), np.arange(pixels.columns))

@@ -13,7 +13,7 @@ import numpy as np
 
 from lazyvol.errors import Finding, finding
 
-__all__ = ["Failure", "failures_told", "filled_finding", "images_by_frame", "note_failure"]
+__all__ = ["Failure", "ImagesByFrame", "failures_told", "filled_finding", "note_failure"]
 
 Failure = tuple[str, int]
 """Path of a file, and number of a frame in it from 0."""
@@ -87,21 +87,44 @@ def _plugin(name: str, listener: Listener) -> Any:
     return Told()
 
 
-def images_by_frame(volume: Any) -> dict[Failure, list[int]]:
-    """Return the numbers of the images of a volume, by the frame that each is made of.
+class ImagesByFrame:
+    """The numbers of the images of a volume, by the frame that each is made of.
 
     Parameters
     ----------
     volume
-        A volume with the coordinate ``source`` of its files, and ``frame_number`` if they hold several frames.
+        A volume with the coordinate ``source`` of its files, and ``frame_number`` if they hold several frames; without
+        them, no image is known to be made of any frame.
     """
-    found: dict[Failure, list[int]] = {}
-    if "source" in volume.coords:
-        source, number = _frames_of(volume)
-        for image, (path, n) in enumerate(zip(source.values.ravel(), number.values.ravel(), strict=True)):
-            if not np.isnan(n):
-                found.setdefault((_absolute(str(path)), int(n) - 1), []).append(image)
-    return found
+
+    def __init__(self, volume: Any) -> None:
+        self._columns: tuple[Any, Any] = (np.array([], str), np.array([]))
+        if "source" in volume.coords:
+            source, number = _frames_of(volume)
+            self._columns = source.values.ravel(), number.values.ravel()
+        self.count = len(self._columns[0])
+        """How many images there are."""
+        self._found: dict[Failure, list[int]] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _images_of, self._columns
+
+    def of(self, frame: Failure) -> list[int]:
+        """Return the numbers of the images that are made of a frame."""
+        if self._found is None:  # most often none is asked for
+            found: dict[Failure, list[int]] = {}
+            for image, (path, n) in enumerate(zip(*self._columns, strict=True)):
+                if not np.isnan(n):
+                    found.setdefault((_absolute(str(path)), int(n) - 1), []).append(image)
+            self._found = found
+        return self._found.get(frame, [])
+
+
+def _images_of(*columns: Any) -> ImagesByFrame:
+    """Return what was pickled."""
+    images = ImagesByFrame.__new__(ImagesByFrame)
+    images._columns, images._found, images.count = columns, None, len(columns[0])
+    return images
 
 
 def _frames_of(volume: Any) -> tuple[Any, Any]:
@@ -118,7 +141,7 @@ def filled_finding(volume: Any, filled: Collection[int]) -> Finding | None:
     Parameters
     ----------
     volume
-        As for `images_by_frame`.
+        As for `ImagesByFrame`.
     filled
         Their numbers, as it has them.
     """

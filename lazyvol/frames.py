@@ -17,6 +17,7 @@ from lazyvol.codecs import syntax_name
 from lazyvol.decoding import decode_frame, red_green_blue
 from lazyvol.errors import LazyvolWarning, PixelReadError
 from lazyvol.failures import note_failure
+from lazyvol.memory import empty
 from lazyvol.records import PixelFormat
 from lazyvol.rescale import arranged, in_place, only_stored_bits, rescale, stored_dtype
 from lazyvol.rows import Run, as_slice, read_bits, read_words, runs_of, word_shape
@@ -60,11 +61,11 @@ def read_frames(
     if not out.size:
         return out
     reader = _Reader(table, rows, columns)
-    for n, frame in enumerate(which):
-        if frame < 0:
-            out[n] = table.fill_value
-            continue
-        source, path = table.sources[frame], table.path(int(frame))
+    which = np.asarray(which)
+    out[which < 0] = table.fill_value
+    there = np.flatnonzero(which >= 0)
+    for n, source in zip(there.tolist(), table.sources.some(which[there]), strict=True):
+        path = table.path(source)
         try:
             reader.read(source, path, out[n])
         except PixelReadError as error:
@@ -80,7 +81,7 @@ def read_frames(
 def empty_values(table: FrameTable, frames: int, rows: int, columns: int) -> Pixels:
     """Return memory for the values of so many frames; colour has its samples last."""
     samples = (table.samples,) if table.samples > 1 else ()
-    return np.empty((frames, rows, columns, *samples), np.dtype(table.dtype))
+    return empty((frames, rows, columns, *samples), table.dtype)
 
 
 class _Words(NamedTuple):

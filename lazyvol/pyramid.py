@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lazyvol.memory import empty
+
 __all__ = ["halves_of", "halving", "mean_of_parts"]
 
 SMALLEST = 128
@@ -92,7 +94,7 @@ def halving(values: Values, factors: Sequence[int], *, nearest: bool = False) ->
     trimmed = values[tuple(slice(n - n % f) for n, f in zip(values.shape, factors, strict=True))]
     if nearest or values.dtype.kind == "b":
         return np.ascontiguousarray(trimmed[tuple(slice(None, None, f) for f in factors)])
-    out = np.empty([n // f for n, f in zip(trimmed.shape, factors, strict=True)], values.dtype)
+    out = empty([n // f for n, f in zip(trimmed.shape, factors, strict=True)], values.dtype)
     axis = next((k for k, n in enumerate(out.shape) if n > 1), 0)
     step = max(1, _TOGETHER * out.shape[axis] // max(trimmed.size, 1)) if out.ndim else 1
     for first in range(0, out.shape[axis], step):  # sums are wider than values, so few of them are held at a time

@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs import blosc
 
+from lazyvol.memory import empty
+
 __all__ = [
     "BLOSC",
     "Block",
@@ -180,7 +182,7 @@ def _orthogonal(selection: Sequence[Along]) -> Selection:
 
 def read_whole(read_at: ReadAt, form: ShardForm, shape: Sequence[int]) -> npt.NDArray[Any]:
     """Return the voxels of a shard that lie in the volume; raise as `read_pieces`."""
-    out = np.empty(shape, form.dtype)
+    out = empty(shape, form.dtype)
     pieces = cut_selection(form, [np.arange(n) for n in shape])
     read_pieces(read_at, form, pieces[(0,) * len(shape)], out)
     return out

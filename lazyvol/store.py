@@ -25,7 +25,7 @@ from dask.delayed import delayed
 from lazyvol.appearing import appear, keep_only, sweep
 from lazyvol.convention import strict
 from lazyvol.errors import LazyvolError, OptionError, StoreError
-from lazyvol.failures import failures_told, filled_finding, images_by_frame
+from lazyvol.failures import ImagesByFrame, failures_told, filled_finding
 from lazyvol.finishing import finish
 from lazyvol.label_images import group_place, is_label, list_labels
 from lazyvol.lock import LOCK, announced, locked, require_silent
@@ -283,7 +283,7 @@ def _fill(
             absent = {lv.path: set(lv.keys.values()) - set(checksums[lv.path]) for lv in levels}
             data = plan.volume.isel(selection).data
             tasks += shard_tasks(data, levels, place, absent, nearest=plan.nearest, uid=uid)
-    journal = Journal(place, uid, images_by_frame(volume))
+    journal = Journal(place, uid, ImagesByFrame(volume))
     with failures_told(journal, f"lazyvol-{uid}"), _bar(progress), announced(place):
         written = dask_compute(*tasks)  # type: ignore[no-untyped-call]
     for path, key, checksum in itertools.chain(*written):

@@ -170,7 +170,6 @@ class Reader:
         self.malformed.append((keyword, text if set(text) <= _NUMERIC else "not a number"))
 
 
-@lru_cache(maxsize=1 << 12)
 def text_numbers(raw: bytes) -> tuple[float, ...] | None:
     """Return the numbers of a DS or IS, none if it is blank; None if it is malformed."""
     if raw.translate(None, _NUMERIC_BYTES):  # float() alone also takes underscores and words

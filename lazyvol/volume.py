@@ -35,9 +35,10 @@ from lazyvol.grid import GAP_CODES, Tolerances
 from lazyvol.labels import stack_labels
 from lazyvol.matching import stack_on_grid
 from lazyvol.meaning import Values
+from lazyvol.memory import give_back_records
 from lazyvol.scan import Source
 from lazyvol.series import group_series
-from lazyvol.sources import FrameTable
+from lazyvol.sources import FrameSources, FrameTable
 from lazyvol.stacks import Rules, Stack
 from lazyvol.values import value_dtype
 
@@ -169,7 +170,10 @@ def open_volume(
         findings = tuple(f for f in findings if f in chosen.findings or f.code not in GAP_CODES)
     table = _frame_table(chosen, dtype, fill_value, mask_padding=mask_padding, on_error=on_error)
     token = _token(chosen, table)
-    volume = chunked(_dataset(chosen, findings, table, token)[NAME], chunks, token=token)
+    dataset = _dataset(chosen, findings, table, token)
+    del chosen
+    give_back_records(len(table.sources))
+    volume = chunked(dataset[NAME], chunks, token=token)
     if like is None:
         return volume
     return volume.assign_coords({k: like.coords[k].variable for k in ("z", "y", "x", COORDINATE) if k in like.coords})
@@ -214,7 +218,10 @@ def lazy_dataset(
         on_error=on_error,
     )
     table = _frame_table(chosen, dtype, fill_value, mask_padding=mask_padding, on_error=on_error)
-    return _dataset(chosen, findings, table, _token(chosen, table))
+    dataset = _dataset(chosen, findings, table, _token(chosen, table))
+    del chosen
+    give_back_records(len(table.sources))
+    return dataset
 
 
 def open_stacks(source: Source, *, series: str | int | None = None, chunks: Chunks = "auto") -> xr.DataTree:
@@ -286,7 +293,7 @@ def _frame_table(
     folders = {os.path.dirname(s.instance.path) for s in stack.slices}
     root = absolute_path(next(iter(folders)) or ".") if len(folders) == 1 else ""
     window = None if stack.window is None else (*stack.window, stack.geometry.shape[2])
-    sources = tuple(frame_source(s, root, window, mask_padding=mask_padding) for s in stack.slices)
+    sources = FrameSources(frame_source(s, root, window, mask_padding=mask_padding) for s in stack.slices)
     wanted = _asked_dtype(dtype) if dtype else value_dtype(stack.slices, stored=stack.values == "stored")
     if not isinstance(fill_value, int | float | np.number | None):
         raise OptionError(f"fill_value={fill_value!r} must be a number.")
@@ -347,12 +354,12 @@ def _holds(dtype: np.dtype[Any], value: float) -> bool:
 def _token(stack: Stack, table: FrameTable) -> str:
     """Return a name for these very bytes: other files or frames, or changed ones, have another."""
     digest = blake2b(digest_size=16)
-    images = [
-        (s.instance.path, s.instance.uid, s.instance.size, s.instance.modified, s.frame.index) for s in stack.slices
-    ]
+    for instance, frame in stack.slices:
+        image = instance.path, instance.uid, instance.size, instance.modified, frame.index
+        digest.update(repr(image).encode())
     scales = sorted(map(repr, {id(s.scale): s.scale for s in table.sources}.values()))
     how = table.dtype, table.fill_value, table.fill_unreadable, stack.values, scales
-    digest.update(repr((images, how, stack.shape, stack.places, stack.window)).encode())
+    digest.update(repr((how, stack.shape, stack.places, stack.window)).encode())
     for content in {id(s.content): s.content for s in table.sources if s.content is not None}.values():
         digest.update(content)
     return digest.hexdigest()

@@ -5,8 +5,6 @@ Shards that are there already are left as they are; where a lower level needs th
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,8 @@ import numpy.typing as npt
 from dask.delayed import delayed
 
 from lazyvol.errors import StoreError
-from lazyvol.failures import Failure
+from lazyvol.failures import Failure, ImagesByFrame
+from lazyvol.memory import empty, give_back
 from lazyvol.place import Place, is_of
 from lazyvol.pyramid import halving
 from lazyvol.shards import (
@@ -38,8 +37,10 @@ JOURNAL = "lazyvol.filled"
 _GROUP = b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
 """An empty group: a store of icechunk takes no other files."""
 """Folder of a store that is written, with a file for each image that was filled."""
-_PARTS = 8
-"""Tasks that compress a slab."""
+_PARTS = 2
+"""Tasks that compress a slab, if it has many chunks."""
+_FEW_CHUNKS = 16
+"""Chunks that one task compresses at least, as far as there are so many."""
 
 Number = tuple[int, ...]
 """Number of a shard along each dimension."""
@@ -83,19 +84,21 @@ class Journal:
     uid: str
     """Which store it is."""
 
-    numbers: Mapping[Failure, Sequence[int]]
-    """Numbers of the images of the volume that are made of a frame."""
+    images: ImagesByFrame
+    """Which images of the volume are made of a frame."""
 
     def __call__(self, failure: Failure) -> None:
         """Write down that a frame was filled, before anything is made of it."""
-        for number in self.numbers.get(failure, ()):
+        for number in self.images.of(failure):
             if is_of(self.place, self.uid):
                 for key in ("zarr.json", f"{number}/zarr.json"):
                     self.place.write(f"{JOURNAL}/{key}", [_GROUP])
 
     def filled(self) -> set[int]:
         """Return the numbers that were written down, by this writer or one before."""
-        keys = {f"{n}/zarr.json": n for numbers in self.numbers.values() for n in numbers}
+        if not self.place.sizes(JOURNAL, ["zarr.json"])["zarr.json"]:
+            return set()
+        keys = {f"{n}/zarr.json": n for n in range(self.images.count)}
         return {keys[key] for key, size in self.place.sizes(JOURNAL, keys).items() if size}
 
 
@@ -134,17 +137,19 @@ def shard_tasks(
         pieces: dict[Number, list[Any]] = defaultdict(list)
         done: dict[Number, list[Any]] = defaultdict(list)
         for shard in sorted(needed[n]):
-            key = level.keys[shard]
+            key, written = level.keys[shard], before.get(shard, [])
             if key in absent[level.path]:
                 held = delayed(list, pure=False)(members.pop(shard))
-                written = [_write_task(place, uid, level, key, held, before.get(shard, []))]
             else:
-                extent, written = level.extent(shard), before.get(shard, [])
-                held = delayed(_read_back, pure=False)(place, f"{level.path}/{key}", level.form, extent)
+                held = delayed(_read_back, pure=False)(place, f"{level.path}/{key}", level.form, level.extent(shard))
             over, within = _place_below(level, shard, below) if below is not None else ((), ())
+            halves: list[Any] = []
             if below is not None and over in needed[n + 1]:
-                half = delayed(_half, pure=False)(held, level.extent(shard), below.factors, nearest)
-                pieces[over].append((within, half))
+                halves = [delayed(_half, pure=False)(held, level.extent(shard), below.factors, nearest)]
+                pieces[over].append((within, halves[0]))
+            if key in absent[level.path]:
+                written = [_write_task(place, uid, level, key, held, written, after=halves)]
+            if halves:
                 done[over] += written
             else:
                 tasks += written
@@ -169,7 +174,7 @@ def _read_halved(place: Place, above: Level, level: Level, shard: Number, neares
     """Read what becomes a shard, wherever the shards of the level above end."""
     starts = [s * c * f for s, c, f in zip(shard, level.form.shard, level.factors, strict=True)]
     wanted = [np.arange(a, a + n * f) for a, n, f in zip(starts, level.extent(shard), level.factors, strict=True)]
-    values = np.empty([w.size for w in wanted], above.form.dtype)
+    values = empty([w.size for w in wanted], above.form.dtype)
     for number, pieces in cut_selection(above.form, wanted).items():
         with place.reader(f"{above.path}/{above.keys[number]}") as read_at:
             read_pieces(read_at, above.form, pieces, values)
@@ -203,17 +208,20 @@ def _blocks_of(data: Any, level: Level, needed: Collection[Number]) -> dict[Numb
     return members
 
 
-def _write_task(place: Place, uid: str, level: Level, key: str, held: Any, before: list[Any]) -> Any:
+def _write_task(
+    place: Place, uid: str, level: Level, key: str, held: Any, before: list[Any], *, after: Sequence[Any] = ()
+) -> Any:
     """Return the task that writes a shard, after others that share its compression: so few slabs are held at once.
 
     It comes after those that write what the shard is a half of, and hands on what they return: a tree, which dask
-    walks branch by branch. Of tasks that end apart it would leave the halves of many lying.
+    walks branch by branch. Of tasks that end apart it would leave the halves of many lying. It comes ``after`` the half
+    of the shard itself, too: a slab would be held until that is made, and the next ones read before.
     """
     chunks = range(prod(level.form.counts))
-    each = -(-len(chunks) // _PARTS)
+    each = max(-(-len(chunks) // _PARTS), _FEW_CHUNKS)
     encode = delayed(encode_chunks, pure=False)
     parts = [encode(level.form, held, chunks[n : n + each]) for n in range(0, len(chunks), each)]
-    return delayed(_write_shard, pure=False)(place, uid, level.path, key, parts, before)
+    return delayed(_write_shard, pure=False)(place, uid, level.path, key, parts, before, after)
 
 
 Written = list[tuple[str, str, int]]
@@ -221,14 +229,20 @@ Written = list[tuple[str, str, int]]
 
 
 def _write_shard(
-    place: Place, uid: str, path: str, key: str, parts: list[list[bytes]], before: Sequence[Written]
+    place: Place,
+    uid: str,
+    path: str,
+    key: str,
+    parts: list[list[bytes]],
+    before: Sequence[Written],
+    after: Sequence[Any],  # noqa: ARG001  # what has to be there before
 ) -> Written:
     """Write a shard; return it and those before it."""
     if not is_of(place, uid):
         raise StoreError(f"{place.name} is no longer what this writer began: another one has taken over. Save again.")
     chunks = [chunk for part in parts for chunk in part]
     place.write(f"{path}/{key}", shard_parts(chunks))
-    _give_memory_back()
+    give_back()
     return [(path, key, checksum_of(chunks)), *(each for written in before for each in written)]
 
 
@@ -242,20 +256,13 @@ def _half(blocks: Sequence[Block], shape: Sequence[int], factors: Sequence[int],
     """Return what a slab becomes at the next level, block by block where blocks hold whole voxels of it."""
     factor = np.array(factors)
     if any((np.array(start) % factor).any() for start, _ in blocks):
-        whole = np.empty(shape, blocks[0][1].dtype)
+        whole = empty(shape, blocks[0][1].dtype)
         for start, block in blocks:
             whole[tuple(slice(s, s + n) for s, n in zip(start, block.shape, strict=True))] = block
         blocks = [((0,) * len(shape), whole)]
-    out = np.empty([n // f for n, f in zip(shape, factors, strict=True)], blocks[0][1].dtype)
+    out = empty([n // f for n, f in zip(shape, factors, strict=True)], blocks[0][1].dtype)
     for start, block in blocks:
         half = halving(block, factors, nearest=nearest)
         low = np.array(start) // factor
         out[tuple(slice(a, a + n) for a, n in zip(low, half.shape, strict=True))] = half
     return out
-
-
-def _give_memory_back() -> None:
-    """Let go of what the C library keeps of freed blocks: it grows with the number of slabs otherwise."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)

@@ -31,7 +31,7 @@ from lazyvol.errors import LazyvolWarning, PixelRangeError, PixelReadError
 from lazyvol.phantom import write_series
 from lazyvol.records import PixelFormat
 from lazyvol.rescale import Scale
-from lazyvol.sources import FrameSource, FrameTable
+from lazyvol.sources import FrameSource, FrameSources, FrameTable
 
 N, ROWS, COLUMNS = 12, 40, 50
 FRAME = ROWS * COLUMNS * 2
@@ -132,7 +132,9 @@ def test_a_slice_is_read_without_threads(folder, four_threads):
 
 
 def test_absent_images_are_no_work(folder, four_threads):
-    absent = arrays.VolumeArray(FrameTable("", (), "int16", -7.0), np.full(9, -1, "int32"), (9, 400, 500), "token")
+    absent = arrays.VolumeArray(
+        FrameTable("", FrameSources(()), "int16", -7.0), np.full(9, -1, "int32"), (9, 400, 500), "token"
+    )
     np.testing.assert_array_equal(absent[BasicIndexer((slice(None),) * 3)], np.full((9, 400, 500), -7))
     assert len(four_threads) == 1
 
@@ -300,12 +302,15 @@ SOURCES = st.builds(
 @examples(200)
 @given(st.lists(SOURCES, max_size=9), st.sampled_from([float("inf"), 0.0, -7.0]))
 def test_a_table_comes_back_from_its_pickle(sources, fill):
-    table = FrameTable("/root", tuple(sources), "int16", fill, 3, True)
+    table = FrameTable("/root", FrameSources(sources), "int16", fill, 3, True)
     assert pickle.loads(pickle.dumps(table)) == table
+    assert list(table.sources) == sources
+    assert list(table.sources.some(np.arange(len(sources))[::-2])) == sources[::-2]
+    assert [table.sources[n] for n in range(len(sources))] == sources
 
 
 def test_a_copy_of_a_volume_shares_its_table(folder):
-    array = arrays.VolumeArray(FrameTable("", (), "int16"), np.zeros(0, "int32"), (0, 4, 5), "token")
+    array = arrays.VolumeArray(FrameTable("", FrameSources(()), "int16"), np.zeros(0, "int32"), (0, 4, 5), "token")
     assert copy.deepcopy(array) is array
 
 

@@ -28,7 +28,7 @@ from lazyvol import scan_headers
 from lazyvol.errors import PixelRangeError, PixelReadError
 from lazyvol.frames import read_frames
 from lazyvol.rescale import Scale
-from lazyvol.sources import FrameSource, FrameTable
+from lazyvol.sources import FrameSource, FrameSources, FrameTable
 
 STORED = ["uint8", "int8", "uint16", "int16", "uint32", "int32"]
 
@@ -69,7 +69,7 @@ def table_of(path, dtype):
         for i in instances
         for f in i.frames
     )
-    return FrameTable("", sources, np.dtype(dtype).name)
+    return FrameTable("", FrameSources(sources), np.dtype(dtype).name)
 
 
 def read_all(path, dtype):
@@ -159,7 +159,7 @@ def test_a_strided_or_reversed_part_is_what_numpy_slicing_gives(wide, rows, colu
 @pytest.mark.parametrize("empty", range(3), ids=["no frame", "no row", "no column"])
 def test_an_empty_selection_opens_no_file(wide, tmp_path, empty):
     table, _ = wide
-    gone = FrameTable(str(tmp_path), tuple(table.sources), "int16")
+    gone = FrameTable(str(tmp_path), table.sources, "int16")
     indices = [np.arange(2), np.arange(3), np.arange(4)]
     indices[empty] = np.arange(0)
     assert read_frames(gone, *indices).shape == tuple(map(len, indices))
@@ -417,7 +417,7 @@ def test_names_of_a_table_are_relative_to_its_root(tmp_path, rng):
     shutil.move(tmp_path / "a.dcm", moved / "a.dcm")
     source = table_of(moved / "a.dcm", "int16").sources[0]
     there = FrameSource("a.dcm", 0, 1, source.offset, source.length, source.pixels)
-    table = FrameTable(str(moved), (there,), "int16")
+    table = FrameTable(str(moved), FrameSources([there]), "int16")
     np.testing.assert_array_equal(read_frames(table, [0], np.arange(5), np.arange(6)), stored)
 
 
