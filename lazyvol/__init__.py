@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lazyvol.collection import Collection, open_collection
     from lazyvol.convention import findings_of, geometry_of
     from lazyvol.errors import Finding, LazyvolError
     from lazyvol.geometry import Geometry
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lazyvol.scan import read_header, scan_headers
     from lazyvol.series import Series, group_series
     from lazyvol.stacks import Stack
+    from lazyvol.statistics import histogram, volume_statistics
     from lazyvol.store import save_zarr
     from lazyvol.suv import to_suv
     from lazyvol.verify import verify_zarr
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
     from lazyvol.windows import windows_of
 
 __all__ = [
+    "volume_statistics",
+    "histogram",
+    "open_collection",
+    "Collection",
     "Finding",
     "Frame",
     "Geometry",
@@ -63,6 +69,10 @@ __all__ = [
 ]
 
 _HOME = {
+    "volume_statistics": "statistics",
+    "histogram": "statistics",
+    "open_collection": "collection",
+    "Collection": "collection",
     "Finding": "errors",
     "Frame": "records",
     "Geometry": "geometry",

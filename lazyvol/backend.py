@@ -95,6 +95,30 @@ class LazyvolBackend(BackendEntrypoint):
         )
         return dataset.drop_vars(_names(drop_variables), errors="ignore")
 
+    supports_groups = True
+
+    def open_datatree(
+        self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None, cache: str | None = "auto"
+    ) -> xr.DataTree:
+        """Return the series and stores below a folder as `lazyvol.Collection.datatree` does: patient, study, series.
+
+        Headers are kept in ``cache`` as by `lazyvol.open_collection`; chunks are xarray's own.
+        """
+        return xr.DataTree.from_dict(
+            self.open_groups_as_dict(filename_or_obj, drop_variables=drop_variables, cache=cache)
+        )
+
+    def open_groups_as_dict(
+        self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None, cache: str | None = "auto"
+    ) -> dict[str, xr.Dataset]:
+        """Return the nodes of `open_datatree` by their paths."""
+        import lazyvol.accessor  # noqa: F401  # makes .vol known
+        from lazyvol.collection import open_collection
+
+        tree = open_collection(filename_or_obj, cache=cache).datatree(chunks=None)
+        dropped = _names(drop_variables)
+        return {node.path: node.to_dataset().drop_vars(dropped, errors="ignore") for node in tree.subtree}
+
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Return whether this is a DICOM file, or a folder with one among its first entries."""
         if not isinstance(filename_or_obj, str | os.PathLike):

@@ -5,61 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
-import shlex
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable
-from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lazyvol.errors import LazyvolError, StoreError
+from lazyvol.cli_many import convert_all, status
+from lazyvol.errors import StoreError
+from lazyvol.shell import as_json, has_terminal, plain_errors, print_json, with_options
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from lazyvol.collection import Collection
     from lazyvol.geometry import ZYX
-    from lazyvol.scan import Scan
 
 __all__ = ["main"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _plain_errors(command: Command) -> Command:
-    """Show an error that lazyvol raises on purpose as one message, with exit code 1."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **options: Any) -> Any:
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
-                return command(*args, **options)
-        except LazyvolError as error:
-            raise click.ClickException(_with_options(str(error))) from error
-        except BrokenPipeError:
-            raise  # the reader has seen enough; click ends without a word
-        except OSError as error:
-            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}.") from error
-
-    return wrapped  # type: ignore[return-value]  # same signature
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Show a warning as one line, without the code that gave it."""
-    click.echo(f"Warning: {_with_options(str(message))}", err=True)
-
-
-def _with_options(message: str) -> str:
-    """Return a message with the options of the shell in place of the arguments of functions."""
-    message = re.sub(r"\b(overwrite|siblings)=True", r"--\1", message)
-    message = message.replace("mask_padding", "--mask-padding").replace("on_error=", "on-error=")
-    named = r"\b(series|stack|missing|duplicates|identifiers|window|values|on-error)=(?:\"([^\"]*)\"|'([^']*)'|(\d+))?"
-    return re.sub(named, lambda m: " ".join([f"--{m[1]}", *(shlex.quote(v) for v in m.groups()[1:] if v)]), message)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,7 +33,9 @@ def main() -> None:
     """Medical volumes as lazy arrays: look, plot and convert without loading them."""
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+main.add_command(status)
+
+
 _choices = (
     click.option("--series", help="UID, number or description of the series, where there are several."),
     click.option("--stack", type=int, help="Which grid of the series; 0, the one with most slices, without."),
@@ -107,25 +74,27 @@ def _choosing(command: Command) -> Command:
 
 @main.command()
 @click.argument("folder")
-@_as_json
-@_plain_errors
-def scan(folder: str, as_json: bool) -> None:
-    """List the series below FOLDER: shape, spacing, field of view, findings.
+@as_json
+@click.option("--table", help="Write the table without identifiers: a name that ends in .csv or .parquet.")
+@click.option("--no-cache", "cached", flag_value=False, default=True, help="Read all headers, and keep none.")
+@plain_errors
+def scan(folder: str, as_json: bool, table: str | None, cached: bool) -> None:
+    """List the series and stores below FOLDER: shape, spacing, field of view, findings.
 
-    Reads headers only. Ends with what was skipped, and why.
+    Reads headers only, and of files that it knows not even these. Ends with what was skipped, and why.
     """
-    from lazyvol.collection import series_table
-    from lazyvol.scan import scan_headers
+    from lazyvol import open_collection
 
     if _is_store(folder):
         raise StoreError(f"{folder} is a Zarr store, no folder of DICOM. lazyvol info {folder} describes it.")
-    found = scan_headers(folder, progress=_has_terminal())
-    table = series_table(found)
+    found = open_collection(folder, cache="auto" if cached else None, progress=has_terminal())
+    if table:
+        found.save(table)
     if as_json:
         skipped = [{"path": s.path, "reason": s.reason} for s in found.skipped]
-        _print_json({"series": table.to_dict("records"), "skipped": skipped})
+        print_json({"series": found.table.reset_index().to_dict("records"), "skipped": skipped})
         return
-    click.echo(_table_text(table))
+    click.echo(_table_text(found.table.reset_index()))
     for line in _skipped_lines(found):
         click.echo(line)
 
@@ -146,7 +115,7 @@ def _table_text(table: pd.DataFrame) -> str:
         "dirs": [o or "-" for o in table["orientation"]],
         "dtype": list(table["dtype"]),
         "findings": [
-            _with_options(_findings_text(f, r)) for f, r in zip(table["findings"], table["refusal"], strict=True)
+            with_options(_findings_text(f, r)) for f, r in zip(table["findings"], table["refusal"], strict=True)
         ],
     }
     widths = [max(len(head), *(len(cell) for cell in cells)) for head, cells in shown.items()]
@@ -166,17 +135,17 @@ def _triple(values: tuple[float, ...] | ZYX) -> str:
     return " ".join(f"{v:.4g}" if v < 1000 else f"{v:.0f}" for v in values)
 
 
-def _skipped_lines(scan: Scan) -> list[str]:
-    reasons = Counter(s.reason for s in scan.skipped)
-    lines = [f"{len(scan.instances)} images, {len(scan.skipped)} files skipped"]
+def _skipped_lines(found: Collection) -> list[str]:
+    reasons = Counter(s.reason for s in found.skipped)
+    lines = [f"{found.table['images'].sum()} images, {len(found.skipped)} files skipped"]
     return lines + [f"  {n} x {reason}" for reason, n in reasons.most_common()]
 
 
 @main.command()
 @click.argument("path")
 @_choosing
-@_as_json
-@_plain_errors
+@as_json
+@plain_errors
 def info(path: str, as_json: bool, **choice: Any) -> None:
     """Describe the volume at PATH: a DICOM folder or file, or a Zarr store of lazyvol.
 
@@ -185,14 +154,14 @@ def info(path: str, as_json: bool, **choice: Any) -> None:
     volume = _open(path, choice)
     facts = _facts(volume)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     for name, value in facts.items():
         if name != "findings":
             click.echo(f"{name.replace('_', ' '):15s} {_fact_text(value)}")
     click.echo(f"{'findings':15s} {len(facts['findings']) or 'none'}")
     for line in volume.vol.findings:
-        click.echo(f"  {_with_options(str(line))}")
+        click.echo(f"  {with_options(str(line))}")
 
 
 def _open(path: str, choice: dict[str, Any]) -> xr.DataArray:
@@ -234,30 +203,12 @@ def _facts(volume: xr.DataArray) -> dict[str, Any]:
     }
 
 
-def _has_terminal() -> bool:
-    """Return whether somebody would see a bar."""
-    return sys.stderr.isatty()
-
-
 def _fact_text(value: Any) -> str:
     if isinstance(value, dict):
         return "  ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
     if isinstance(value, list):
         return "  ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in value)
     return str(value) if value != "" else "-"
-
-
-def _print_json(content: Any) -> None:
-    click.echo(json.dumps(_without_nan(content), indent=1, ensure_ascii=False))
-
-
-def _without_nan(content: Any) -> Any:
-    """Return the content with null for NaN, which JSON does not have."""
-    if isinstance(content, dict):
-        return {k: _without_nan(v) for k, v in content.items()}
-    if isinstance(content, list | tuple):
-        return [_without_nan(v) for v in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @main.command()
@@ -269,24 +220,46 @@ def _without_nan(content: Any) -> Any:
 @click.option(
     "--identifiers", type=click.Choice(["none", "uids"]), default="none", show_default=True, help="Keep UIDs."
 )
-@_plain_errors
-def convert(path: str, out: str, overwrite: bool, levels: int | None, identifiers: Any, **choice: Any) -> None:
+@click.option(
+    "--where", help="Of a collection: only rows of its table for which this holds, e.g. \"modality == 'CT'\"."
+)
+@click.option("--workers", type=int, help="Of a collection: a cluster of so many processes on this machine.")
+@click.option("--memory", help="Memory of each of them, such as 2GB.")
+@plain_errors
+def convert(
+    path: str,
+    out: str,
+    overwrite: bool,
+    levels: int | None,
+    identifiers: Any,
+    where: str | None,
+    workers: int | None,
+    memory: str | None,
+    **choice: Any,
+) -> None:
     """Write the volume at PATH as chunked, sharded OME-Zarr to OUT, with a progress bar.
 
-    A conversion that was stopped goes on where it was.
+    If OUT does not end in .zarr, every series below PATH becomes a store of its own in the folder OUT. What was
+    stopped goes on where it was.
     """
     from lazyvol import save_zarr
 
     asked: Any = "auto" if levels is None else levels
+    if not out.rstrip("/").endswith(".zarr") and "://" not in out and os.path.isdir(path) and not _is_store(path):
+        given = {name: value for name, value in choice.items() if value is not None}
+        convert_all(path, out, where, workers, memory, {"levels": asked}, {"identifiers": identifiers, **given})
+        return
+    if where or workers or memory:
+        raise StoreError(f"--where, --workers and --memory are for collections: give a folder as OUT, not {out}.")
     volume = _open(path, choice)
-    save_zarr(volume, out, overwrite=overwrite, levels=asked, identifiers=identifiers, progress=_has_terminal())
+    save_zarr(volume, out, overwrite=overwrite, levels=asked, identifiers=identifiers, progress=has_terminal())
     click.echo(f"wrote {out}")
 
 
 @main.command()
 @click.argument("store")
 @click.option("--group", help="A group of the store, such as labels/organs.")
-@_plain_errors
+@plain_errors
 def verify(store: str, group: str | None) -> None:
     """Compare every file of the Zarr store STORE with the checksum of what was written."""
     from lazyvol import verify_zarr
@@ -307,7 +280,7 @@ def verify(store: str, group: str | None) -> None:
 @click.option("--window", help="One of the header's, for CT lung, soft-tissue, bone, brain or liver, or CENTRE,WIDTH.")
 @click.option("-o", "--output", default="slice.png", show_default=True, help="Picture to write: .png, .pdf or .svg.")
 @_choosing
-@_plain_errors
+@plain_errors
 def plot(
     path: str,
     z: tuple[float, ...],
@@ -351,7 +324,7 @@ def _save_picture(volume: xr.DataArray, output: str, **cuts: Any) -> None:
 
 @main.command()
 @click.argument("folder", default="lazyvol-demo")
-@_plain_errors
+@plain_errors
 def demo(folder: str) -> None:
     """Make a whole-body CT phantom as DICOM files in FOLDER, and do the main job on it."""
     import lazyvol as lv
@@ -361,7 +334,7 @@ def demo(folder: str) -> None:
     os.makedirs(folder, exist_ok=True)
     with click.progressbar(length=160, label="1  write 160 DICOM files") as bar:
         write_body_ct(dicom, progress=lambda _done, _total: bar.update(1))
-    scan = lv.scan_headers(dicom, progress=_has_terminal())
+    scan = lv.scan_headers(dicom, progress=has_terminal())
     click.echo(f"2  scan: {len(scan.instances)} images in {len(lv.group_series(scan.instances))} series")
     body = lv.open_volume(dicom)
     click.echo(
@@ -376,7 +349,7 @@ def demo(folder: str) -> None:
     lung = os.path.join(folder, "lung.png")
     _save_picture(body, lung, z=110.0, window="lung")
     click.echo(f"5  plot: {picture} and {lung}")
-    lv.save_zarr(body, store, overwrite=True, progress=_has_terminal())
+    lv.save_zarr(body, store, overwrite=True, progress=has_terminal())
     again = lv.open_zarr(store)
     same = bool((again == body).all())
     click.echo(f"6  Zarr: {store}, {'equal' if same else 'NOT equal'} to the DICOM series when opened again")

@@ -1,83 +1,400 @@
-"""Many series: a table of what a scan found."""
+"""Many series: one table, lazy volumes by key, a tree of all, and the same work on each."""
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
+import xarray as xr
+from dask.base import compute as dask_compute
 
-from lazyvol.scan import Scan
-from lazyvol.series import Series, group_series
-from lazyvol.stacks import Stack
-from lazyvol.values import value_dtype
+from lazyvol.chunks import Chunks
+from lazyvol.conversion import OUTCOME, convert
+from lazyvol.coverage import coverage, plot_coverage
+from lazyvol.errors import OptionError, SeriesChoiceError, StoreError
+from lazyvol.gallery import View, table_html
+from lazyvol.inventory import (
+    COLUMNS,
+    Entry,
+    Key,
+    dicom_entries,
+    open_entry,
+    patients_of,
+    row_without_identifiers,
+    short_name,
+    store_entry,
+)
+from lazyvol.known import HeaderCache, default_cache
+from lazyvol.ledger import Ledger
+from lazyvol.ondemand import node_of
+from lazyvol.privacy import Identifiers, read_key
+from lazyvol.records import Instance, Skipped
+from lazyvol.series import group_series
+from lazyvol.trees import scan_tree
+from lazyvol.work import client_in_use, each_result, reason_of
 
-__all__ = ["series_table"]
+__all__ = ["Collection", "open_collection"]
 
 
-def series_table(scan: Scan) -> pd.DataFrame:
-    """Return one row for each stack of each series, from headers alone.
+def open_collection(
+    root: str | os.PathLike[str], *, cache: str | None = "auto", client: Any = None, progress: bool | None = None
+) -> Collection:
+    """Find all series and stores below a folder, reading headers only.
 
     Parameters
     ----------
-    scan
-        As `scan_headers` gives it.
+    root
+        A folder of any layout, or a URL that fsspec knows. Series may lie in several folders, and folders may hold
+        several series.
+    cache
+        SQLite file in which headers are kept between scans, None for none; ``"auto"`` for ``LAZYVOL_CACHE``, or one in
+        the user's cache folder. A second scan reads only what changed.
+    client
+        A ``dask.distributed`` client whose workers read headers; that in use if None.
+    progress
+        Show a bar, from one second on.
 
     Returns
     -------
-    pandas.DataFrame
-        Columns series_uid, stack, number, description, modality, images, dims, shape, spacing and
-        field_of_view ((z, y, x), mm), orientation, dtype, bytes (of pixels, decoded), syntax,
-        findings (codes) and refusal (why it does not open; empty if it does).
+    Collection
+        Of DICOM series, and of stores of lazyvol and other OME-Zarr tools.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such folder.
+    NoImagesError
+        If it is a file.
 
     Examples
     --------
     >>> import lazyvol
-    >>> table = series_table(lazyvol.scan_headers(getfixture("chest_folder")))
-    >>> table[["modality", "images", "shape"]].to_dict("records")
-    [{'modality': 'CT', 'images': 24, 'shape': (24, 48, 64)}]
+    >>> found = lazyvol.open_collection(getfixture("chest_folder"), cache=None)
+    >>> found.table[["modality", "shape"]].to_dict("records")
+    [{'modality': 'CT', 'shape': (24, 48, 64)}]
     """
-    rows = [_row(series, stack) for series in group_series(scan.instances) for stack in series.stacks]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+    path = os.fspath(root)
+    path = path if "://" in path else os.path.abspath(path)
+    kept = HeaderCache(default_cache() if cache == "auto" else cache or "")
+    tree = scan_tree(path, cache=kept, client=client_in_use(client), progress=bool(progress))
+    members: dict[str, list[Instance]] = defaultdict(list)
+    for instance in tree.instances:
+        members[instance.series_uid].append(instance)
+    series = group_series(tree.instances)
+    key = read_key()
+    patients = patients_of(series, key, kept)
+    entries = [e for s in series for e in dicom_entries(s, members[s.uid], patients[s.uid], key)]
+    skipped = list(tree.skipped)
+    ledgers: dict[str, Ledger] = {}
+    for store in tree.stores:
+        folder, name = os.path.split(store)
+        ledger = ledgers.setdefault(folder, Ledger.read(folder))
+        found = store_entry(store, path, ledger.series.get(name.removesuffix(".zarr"), {}))
+        entries.append(found) if isinstance(found, Entry) else skipped.append(found)
+    return Collection(path, entries, skipped)
 
 
-_COLUMNS = (
-    "series_uid",
-    "stack",
-    "number",
-    "description",
-    "modality",
-    "images",
-    "dims",
-    "shape",
-    "spacing",
-    "field_of_view",
-    "orientation",
-    "dtype",
-    "bytes",
-    "syntax",
-    "findings",
-    "refusal",
-)
+class Collection(Mapping[Key, xr.DataArray]):
+    """Many series and stores, by key ``(series_uid, stack)``; each opens as a lazy volume when it is asked for."""
+
+    def __init__(self, root: str, entries: Iterable[Entry], skipped: Iterable[Skipped] = ()) -> None:
+        self.root = root
+        """Where it was found."""
+        self.skipped = tuple(skipped)
+        """Files and stores that were left out, with the reason."""
+        self._entries: dict[Key, Entry] = {}
+        for entry in entries:
+            key = entry.key
+            while key in self._entries:  # a store of a series beside the series itself
+                key = (key[0], key[1] + 1)
+            self._entries[key] = entry
+
+    # As a mapping
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._entries)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            return key in self._entries
+        except TypeError:  # it cannot be hashed
+            return False
+
+    def __getitem__(self, key: Key | str) -> xr.DataArray:
+        return self.open(key)
+
+    def open(self, key: Key | str, **options: Any) -> xr.DataArray:
+        """Open one series as a lazy volume, reading its headers again.
+
+        Parameters
+        ----------
+        key
+            ``(series_uid, stack)``, a series_uid for the largest of its grids, or a name of the table.
+        options
+            As for `open_volume`; stores take none but ``chunks``.
+
+        Raises
+        ------
+        SeriesChoiceError
+            If there is no such series.
+        LazyvolError
+            As `open_volume` and `open_zarr`.
+        """
+        return open_entry(self._entry(key), **options)
+
+    def _entry(self, key: Key | str) -> Entry:
+        found = key
+        if isinstance(key, str):
+            found = next((k for k, e in self._entries.items() if e.row["name"] == key), (key, 0))
+        if found not in self:
+            raise SeriesChoiceError(
+                f"{key!r} is no key of the collection. Its keys are the index of its table: series_uid and stack."
+            )
+        return self._entries[found]  # type: ignore[index]  # a key of it
+
+    # As a table
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each grid; its columns are those of `lazyvol.inventory.COLUMNS`, its index is the key."""
+        index = pd.MultiIndex.from_tuples(list(self._entries), names=["series_uid", "stack"])
+        return pd.DataFrame([e.row for e in self._entries.values()], index=index, columns=list(COLUMNS))
+
+    @cached_property
+    def skipped_reasons(self) -> pd.DataFrame:
+        """What was left out, by reason: how many files, and the first of them."""
+        rows = pd.DataFrame([(s.reason, s.path) for s in self.skipped], columns=["reason", "path"])
+        grouped = rows.groupby("reason", sort=False)["path"].agg(["count", "first"])
+        return grouped.rename(columns={"count": "files"}).sort_values("files", ascending=False)
+
+    def query(self, expression: str) -> Collection:
+        """Return the part of the collection for which an expression on the columns of the table holds.
+
+        Parameters
+        ----------
+        expression
+            As for `pandas.DataFrame.query`, e.g. ``"modality == 'CT' and images > 100"``.
+
+        Raises
+        ------
+        OptionError
+            If the expression cannot be evaluated.
+        """
+        try:
+            kept = self.table.query(expression).index
+        except Exception as error:  # pandas raises whatever the expression does
+            raise OptionError(f"{expression!r} cannot be evaluated on the table: {error}.") from error
+        return self.select(kept)
+
+    def select(self, keys: Iterable[Key]) -> Collection:
+        """Return the part of the collection with these keys."""
+        part = Collection(self.root, [], self.skipped)
+        part._entries = {(str(k[0]), int(k[1])): self._entry((str(k[0]), int(k[1]))) for k in keys}
+        return part
+
+    def save(self, path: str | os.PathLike[str], *, identifiers: Identifiers = "none") -> None:
+        """Write the table as CSV, or as Parquet where the name ends so (extra ``parquet``).
+
+        UIDs are replaced by keyed one-way ones; descriptions, series numbers and paths are left out, unless
+        ``identifiers`` is ``"uids"``, which keeps the UIDs.
+
+        Raises
+        ------
+        OptionError
+            If the name ends otherwise, or what writes Parquet is not installed.
+        """
+        name = os.fspath(path)
+        if identifiers not in ("none", "uids"):
+            raise OptionError(f"identifiers={identifiers!r} can be 'none' or 'uids'.")
+        secret = read_key()
+        rows = []
+        for key, entry in self._entries.items():
+            row = row_without_identifiers(entry.row, key, secret)
+            uids = {"series_uid": key[0], "study_uid": entry.row["study_uid"]} if identifiers == "uids" else {}
+            rows.append({k: list(v) if isinstance(v, tuple) else v for k, v in (row | uids).items()})
+        table = pd.DataFrame(rows)
+        if name.endswith(".csv"):
+            table.map(lambda v: " ".join(map(str, v)) if isinstance(v, list) else v).to_csv(name, index=False)
+        elif name.endswith(".parquet"):
+            try:
+                table.to_parquet(name, index=False)
+            except ImportError as error:
+                raise OptionError(f"{name} needs pyarrow. Install lazyvol[parquet], or save a .csv.") from error
+        else:
+            raise OptionError(f"{name} must end in .csv or .parquet.")
+
+    def __repr__(self) -> str:
+        kinds = self.table["modality"].value_counts()
+        said = ", ".join(f"{n} {kind or 'unknown'}" for kind, n in kinds.items())
+        return f"Collection({len(self)} grids{f': {said}' if said else ''}; {len(self.skipped)} files skipped)"
+
+    def _repr_html_(self) -> str:
+        return table_html(self.table)
+
+    def view(self, count: int = 20) -> Any:
+        """Return the table with a thumbnail of each of the first grids, for a notebook; reads one frame of each."""
+        return View(list(self._entries.values())[:count])
+
+    # As a tree
+    def datatree(self, *, chunks: Chunks = "auto") -> xr.DataTree:
+        """Return all grids that open as one lazy tree: patient, study, series.
+
+        A node has the volume as ``image``, with the coordinates of its dimensions; headers are read again when values
+        are asked for. Names of nodes are without identifiers, so that the tree may be written.
+
+        Parameters
+        ----------
+        chunks
+            As for `open_volume`.
+        """
+        nodes: dict[str, xr.Dataset] = {}
+        key = read_key()
+        for entry in self._entries.values():
+            if not entry.row["refusal"]:
+                study = f"study-{short_name(entry.row['study_uid'], key)}"
+                path = "/".join([entry.row["patient"] or "patient-unknown", study, entry.row["name"]])
+                while path in nodes:
+                    path += "-again"
+                nodes[path] = node_of(entry, chunks)
+        return xr.DataTree.from_dict(nodes)
+
+    # The same for all
+    def map(
+        self,
+        function: Callable[[xr.DataArray], Any],
+        *,
+        where: str | None = None,
+        client: Any = None,
+        progress: bool = False,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Apply a function to each volume, and return the results as a table.
+
+        Parameters
+        ----------
+        function
+            Takes a lazy volume. What it returns is computed if it is lazy; a mapping becomes columns, anything else
+            the column ``result``. For a cluster it has to be picklable.
+        where
+            An expression as for `query`: only these.
+        client
+            A ``dask.distributed`` client; that in use if None. There each volume is worked on by one thread.
+        progress
+            Show a bar.
+        options
+            As for `open_volume`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each grid, with the key as index; what failed has the reason in the column ``error``.
+        """
+        part = self if where is None else self.query(where)
+        entries = list(part._entries.items())
+        tasks = [(function, entry, options) for _, entry in entries]
+        rows: dict[int, dict[Hashable, Any]] = {}
+        from tqdm import tqdm
+
+        with tqdm(total=len(tasks), unit="series", desc="map", leave=False, disable=not progress) as bar:
+            for n, found in each_result(_applied, tasks, client_in_use(client)):
+                rows[n] = {"error": reason_of(found)} if isinstance(found, BaseException) else {**found, "error": ""}
+                bar.update(1)
+        index = pd.MultiIndex.from_tuples([key for key, _ in entries], names=["series_uid", "stack"])
+        return pd.DataFrame([rows[n] for n in range(len(entries))], index=index)
+
+    def save_zarr(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        where: str | None = None,
+        client: Any = None,
+        on_error: str = "record",
+        identifiers: Identifiers = "none",
+        progress: bool = False,
+        options: Mapping[str, Any] | None = None,
+        **choices: Any,
+    ) -> pd.DataFrame:
+        """Save each grid as a store of its own in a folder, which opens as a collection again.
+
+        What was stopped goes on with the same call: what is done is not done again. A series that fails is recorded,
+        and the others go on. Beside the stores, which have names without identifiers, ``index.jsonl`` and
+        ``index.csv`` hold the table, versions, options, findings and a checksum of each.
+
+        Parameters
+        ----------
+        out
+            A folder.
+        where
+            An expression as for `query`: only these.
+        client
+            A ``dask.distributed`` client; that in use if None. There each series is one task, on one thread; one whose
+            worker is lost is given to another.
+        on_error
+            ``"record"``, or ``"raise"`` at the first series that fails.
+        identifiers
+            As for `lazyvol.save_zarr`.
+        progress
+            Show a bar: series, failures, bytes of values, rate, time left.
+        options
+            Others of `lazyvol.save_zarr`: levels, codec, chunks, shards, version.
+        choices
+            Options of `open_volume`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each grid: status (``done`` or ``failed``), reason, name, seconds, bytes, checksum.
+
+        Raises
+        ------
+        StoreError
+            If another process converts to the same folder, or the folder cannot be written.
+        OptionError
+            If an option cannot be.
+        """
+        if on_error not in ("record", "raise") or identifiers not in ("none", "uids"):
+            raise OptionError(
+                f"on_error={on_error!r} can be 'record' or 'raise', identifiers={identifiers!r} 'none' or 'uids'."
+            )
+        part = self if where is None else self.query(where)
+        found = convert(
+            list(part._entries.values()),
+            os.fspath(out),
+            identifiers=identifiers,
+            options=options or {},
+            choices=choices,
+            key=read_key(),
+            client=client_in_use(client),
+            on_error=on_error,
+            progress=progress,
+        )
+        index = pd.MultiIndex.from_tuples(list(part._entries), names=["series_uid", "stack"])
+        return pd.DataFrame(found, index=index, columns=["name", *OUTCOME])
+
+    def describe(self) -> pd.DataFrame:
+        """Return how fields of view, spacings and slice thickness spread, from headers alone: a row for each kind."""
+        return coverage(self.table)
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure of what `describe` counts: a panel for each length, a colour for each kind."""
+        return plot_coverage(self.table)
 
 
-def _row(series: Series, stack: Stack) -> dict[str, Any]:
-    dtype = value_dtype(stack.slices)
-    voxels = sum(s.instance.rows * s.instance.columns for s in stack.slices)
-    return {
-        "series_uid": series.uid,
-        "stack": stack.number,
-        "number": series.number,
-        "description": series.description,
-        "modality": series.modality,
-        "images": len(stack.slices),
-        "dims": stack.dims,
-        "shape": stack.shape,
-        "spacing": tuple(stack.geometry.spacing),
-        "field_of_view": tuple(stack.geometry.field_of_view),
-        "orientation": stack.geometry.orientation,
-        "dtype": str(dtype),
-        "bytes": voxels * dtype.itemsize,
-        "syntax": ", ".join(sorted({s.instance.pixels.transfer_syntax_uid for s in stack.slices})),
-        "findings": tuple(f.code for f in stack.findings),
-        "refusal": stack.refusal,
-    }
+def _applied(function: Callable[[xr.DataArray], Any], entry: Entry, options: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return what a function makes of a volume, as columns of a table."""
+    if entry.row["refusal"]:
+        raise StoreError(f"does not open: {entry.row['refusal']}")
+    found = function(open_entry(entry, **options))
+    found = dict(found) if isinstance(found, Mapping) and not isinstance(found, xr.Dataset) else {"result": found}
+    (computed,) = dask_compute(found)  # type: ignore[no-untyped-call]
+    return {name: _plain(value) for name, value in computed.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a number instead of an array of one."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value

@@ -20,6 +20,9 @@ Failure = tuple[str, int]
 
 Listener = Callable[[Failure], None]
 
+_CLUSTER = {"distributed", "dask.distributed"}
+"""Names of the scheduler of a cluster."""
+
 _listeners: dict[str, Listener] = {}
 _changing = threading.Lock()
 
@@ -67,6 +70,9 @@ def _listen(name: str, listener: Listener | None) -> None:
 def _client() -> Any:
     """Return the client of ``dask.distributed`` in use, if there is one."""
     distributed: Any = sys.modules.get("distributed")
+    dask: Any = sys.modules.get("dask")
+    if dask and isinstance(dask.config.get("scheduler", None), str) and dask.config.get("scheduler") not in _CLUSTER:
+        return None  # as in a task that does all of its work itself
     try:
         return distributed and distributed.get_client()
     except ValueError:

@@ -29,6 +29,7 @@ from lazyvol.plan import Levels, Plan, require_levels
 from lazyvol.privacy import without_identifiers
 from lazyvol.pyramid import halves_of
 from lazyvol.rewriting import content_of, rewrite
+from lazyvol.subfolder import is_transaction
 
 __all__ = ["add_levels", "append_zarr", "copy_zarr", "save_region"]
 
@@ -88,7 +89,7 @@ def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") ->
     first = before.sizes[dim]
     with _changing(place, about, {"what": "append", "dim": dim, "sizes": dict(before.sizes)}):
         _truncate(place, there.plan, dim)
-        if hasattr(place.store, "session"):  # icechunk, which shows nothing before it is committed
+        if is_transaction(place.store):  # icechunk, which shows nothing before it is committed
             _reach(place, plan)
         checksums = rewrite(place, plan, there.checksums, {dim: (first, whole.sizes[dim])})
         _lengthen(place, there.plan, plan, dim)

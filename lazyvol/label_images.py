@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import xarray as xr
 import zarr
 
 from lazyvol.errors import GeometryError, OptionError
 from lazyvol.opened import lazy_store
-from lazyvol.place import LocalPlace, Place
+from lazyvol.place import Place
 
 __all__ = ["group_place", "is_label", "list_labels"]
 
@@ -21,17 +19,15 @@ def is_label(volume: xr.DataArray) -> bool:
     return said or volume.dtype.kind == "b"
 
 
-def group_place(place: Place, group: str, volume: xr.DataArray) -> LocalPlace:
-    """Return where a group of a local store lies; raise unless the store is complete and the volume fits there."""
+def group_place(place: Place, group: str, volume: xr.DataArray) -> Place:
+    """Return where a group of a store lies; raise unless the store is complete and the volume fits there."""
     parts = group.split("/")
     if len(parts) != 2 or parts[0] != "labels" or not parts[1].isidentifier():
         raise OptionError(f"group={group!r} must be 'labels/' and a word, such as 'labels/organs'.")
     if volume.dtype.kind not in "iu":
         raise OptionError(f"labels are whole numbers, not {volume.dtype}. Save volume.astype('uint8').")
-    if not isinstance(place, LocalPlace):
-        raise OptionError(f"{place.name} is no local folder; labels are written to local stores. Save them as a store.")
-    _require_on_image(lazy_store(place.path), volume, place.name)
-    return LocalPlace(os.path.join(place.path, group))
+    _require_on_image(lazy_store(place.store), volume, place.name)
+    return place.within(group)
 
 
 def _require_on_image(image: xr.DataArray, labels: xr.DataArray, name: str) -> None:
@@ -49,9 +45,9 @@ def _require_on_image(image: xr.DataArray, labels: xr.DataArray, name: str) -> N
                 raise GeometryError(f"the labels of {d} are not among those of {name}. Select the same voxels.")
 
 
-def list_labels(place: LocalPlace, version: str) -> None:
-    """Name a label image in its group, as OME-Zarr has it."""
-    folder = os.path.dirname(place.path)
-    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and os.path.exists(f"{e.path}/zarr.json"))
-    labels = zarr.open_group(folder, mode="a")
-    labels.update_attributes({"ome": {"version": version, "labels": [n for n in names if "." not in n]}})
+def list_labels(place: Place, version: str) -> None:
+    """Name the label images of a store in their group, as OME-Zarr has it."""
+    names = sorted(name for name in place.names_in("labels") if name.isidentifier())
+    there = [name for name in names if place.sizes(f"labels/{name}", ["zarr.json"])["zarr.json"]]
+    labels = zarr.open_group(place.store, path="labels", mode="a")
+    labels.update_attributes({"ome": {"version": version, "labels": there}})

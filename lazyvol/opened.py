@@ -217,11 +217,6 @@ def root_of(place: Place, base: str, *, changing: str = "") -> About:
         raise StoreError(
             f"{name} has the layout {layout!r}, and this version of lazyvol knows those up to {LAYOUT}. Update lazyvol."
         )
-    layout = about.get("layout", 1)
-    if not isinstance(layout, int) or not 1 <= layout <= LAYOUT:
-        raise StoreError(
-            f"{name} has the layout {layout!r}, and this version of lazyvol knows those up to {LAYOUT}. Update lazyvol."
-        )
     what = about.get("changing", {}).get("what", "")
     if what == "region" and changing != what:
         raise IncompleteStoreError(f"{name} is incomplete: a region of it was being written. Call save_region again.")

@@ -19,6 +19,7 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from lazyvol.errors import OptionError, StoreError
+from lazyvol.subfolder import Subfolder, is_transaction
 
 __all__ = ["WHOLE", "LocalPlace", "Place", "ReadAt", "StoreLike", "ZarrPlace", "is_of", "place_of", "unwritable"]
 
@@ -54,6 +55,12 @@ class Place(Protocol):
 
     def all_keys(self) -> list[str]:
         """Return all files."""
+
+    def names_in(self, folder: str) -> list[str]:
+        """Return what is in a folder."""
+
+    def within(self, folder: str) -> Place:
+        """Return a folder of it as a place of its own."""
 
 
 def unwritable(name: str, error: OSError) -> StoreError:
@@ -128,10 +135,18 @@ class LocalPlace:
         walk = os.walk(self.path)
         return [os.path.relpath(os.path.join(folder, name), self.path) for folder, _, names in walk for name in names]
 
+    def names_in(self, folder: str) -> list[str]:
+        """Return what is in a folder."""
+        return os.listdir(os.path.join(self.path, folder))
+
+    def within(self, folder: str) -> LocalPlace:
+        """Return a folder of it."""
+        return LocalPlace(os.path.join(self.path, folder))
+
 
 @dataclass(frozen=True, slots=True)
 class ZarrPlace:
-    """A store of zarr, or a folder in it."""
+    """A store of zarr."""
 
     store: Any
     """A `zarr.abc.store.Store`."""
@@ -172,20 +187,38 @@ class ZarrPlace:
     def sizes(self, under: str, keys: Iterable[str]) -> dict[str, int]:
         """Return 1 for each file that a listing has: their sizes would cost a request each."""
         try:
-            listed = {key.removeprefix(f"{under}/") for key in sync(_all(self.store, f"{under}/"))}
+            listed = {key.removeprefix(f"{under}/") for key in self._below(f"{under}/")}
         except Exception as error:  # each service has errors of its own
-            if not hasattr(self.store, "session"):  # icechunk lists no folder that is no group
-                raise OSError(f"{under} of {self.name} cannot be listed: {type(error).__name__}") from error
-            listed = set()
+            raise OSError(f"{under} of {self.name} cannot be listed: {type(error).__name__}") from error
         return {key: int(key in listed) for key in keys}
 
     def all_keys(self) -> list[str]:
         """Return all keys."""
-        return sync(_all(self.store, ""))
+        return self._below("")
+
+    def _below(self, folder: str) -> list[str]:
+        try:
+            return sync(_all(self.store, folder))
+        except Exception:
+            if is_transaction(self.store):  # icechunk lists no folder that is no group
+                return []
+            raise
+
+    def names_in(self, folder: str) -> list[str]:
+        """Return what is in a folder."""
+        return sync(_names(self.store, folder))
+
+    def within(self, folder: str) -> ZarrPlace:
+        """Return a folder of it."""
+        return ZarrPlace(Subfolder(self.store, folder))
 
 
 async def _all(store: Store, prefix: str) -> list[str]:
     return [key async for key in store.list_prefix(prefix)]
+
+
+async def _names(store: Store, folder: str) -> list[str]:
+    return [name.rstrip("/") async for name in store.list_dir(folder)]
 
 
 def _size(path: str) -> int:

@@ -10,7 +10,9 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +22,7 @@ from lazyvol.convention import geometry_of, with_frame_of_reference
 from lazyvol.errors import StoreError
 from lazyvol.keywords import WORDS, snake_case
 
-__all__ = ["TERMS", "WINDOW_WORDS", "Identifiers", "pseudonym", "read_key", "without_identifiers"]
+__all__ = ["TERMS", "WINDOW_WORDS", "Identifiers", "pseudonym", "read_key", "using_key", "without_identifiers"]
 
 Identifiers = Literal["none", "uids"]
 
@@ -72,6 +74,19 @@ _PATH = re.compile(r"(/|[A-Za-z]:\\|\w+://).*[/\\]")
 _UIDS = "sop_instance_uid"
 
 
+_given: ContextVar[bytes] = ContextVar("key", default=b"")
+
+
+@contextmanager
+def using_key(key: bytes) -> Iterator[None]:
+    """Have `read_key` return a key within the block: on a worker that has not that of the user."""
+    before = _given.set(key)
+    try:
+        yield
+    finally:
+        _given.reset(before)
+
+
 def read_key() -> bytes:
     """Return the key: ``LAZYVOL_KEY``, or the user's key file of mode 0600, made when first needed.
 
@@ -80,9 +95,9 @@ def read_key() -> bytes:
     StoreError
         If the key file cannot be made or read, or is empty.
     """
-    given = os.environ.get("LAZYVOL_KEY")
+    given = _given.get() or os.environ.get("LAZYVOL_KEY", "").encode()
     if given:
-        return given.encode()
+        return given
     folder = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "lazyvol")
     path = os.path.join(folder, "key")
     try:

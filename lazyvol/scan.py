@@ -36,7 +36,18 @@ from lazyvol.media import files_of_index, is_index
 from lazyvol.records import Instance, Skipped
 from lazyvol.typed import HeaderError
 
-__all__ = ["Scan", "Source", "is_dataset", "is_folder", "read_header", "read_instance", "scan_headers"]
+__all__ = [
+    "Scan",
+    "Source",
+    "is_dataset",
+    "is_folder",
+    "read_files",
+    "read_header",
+    "read_instance",
+    "read_patient",
+    "scan_headers",
+    "with_digests",
+]
 
 Path = str | os.PathLike[str]
 Source = Path | Iterable[Path] | Iterable[Dataset]
@@ -104,9 +115,16 @@ def scan_headers(source: Source, *, recursive: bool = True, progress: bool = Fal
             bar.update(len(batch))
             instances += (found for found in batch if isinstance(found, Instance))
             skipped += (found for found in batch if isinstance(found, Skipped))
-    found = list(_with_digests(instances))
+    found = list(with_digests(instances))
     skipped += (entry for entry in found if isinstance(entry, Skipped))
     return Scan(tuple(entry for entry in found if isinstance(entry, Instance)), tuple(skipped))
+
+
+def read_files(paths: Iterable[str]) -> list[Instance | Skipped]:
+    """Return what the headers of files on disk say, in the order of the paths; of some, why they are skipped."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what is found out and named here
+        return list(itertools.chain.from_iterable(_read((path, None) for path in paths)))
 
 
 def _read(entries: Iterable[tuple[str, bytes | None]]) -> Iterator[list[Instance | Skipped]]:
@@ -176,6 +194,17 @@ def _modified(path: str, file: Any) -> int:
         return os.fstat(file.fileno()).st_mtime_ns
     files, name = fsspec.core.url_to_fs(path)
     return int.from_bytes(hashlib.sha256(str(files.ukey(name)).encode()).digest()[:8], "big")
+
+
+def read_patient(instance: Instance) -> str:
+    """Return PatientID and its issuer, empty if they cannot be read: for a name under a key, never to be shown."""
+    tags = ["PatientID", "IssuerOfPatientID"]
+    try:
+        with _open(instance.path, instance.content) as file:
+            found = pydicom.dcmread(file, specific_tags=tags, stop_before_pixels=True, force=True)
+        return "\0".join(str(found.get(tag, "") or "").strip() for tag in tags).rstrip("\0")
+    except Exception:  # the scan has said what is wrong with it
+        return ""
 
 
 def read_header(path: Path) -> pydicom.Dataset:
@@ -318,7 +347,7 @@ def _open(path: str, content: bytes | None) -> Any:
     return os.fdopen(file, "rb")
 
 
-def _with_digests(instances: list[Instance]) -> Iterator[Instance | Skipped]:
+def with_digests(instances: list[Instance]) -> Iterator[Instance | Skipped]:
     """Add the digest of the header to Instances whose UID occurs more than once; skip those that are gone by now."""
     times = Counter(i.uid for i in instances)
     for instance in instances:

@@ -136,7 +136,7 @@ def save_zarr(
         options |= {"codec": codec, "identifiers": identifiers, "version": version}
         options |= {"overwrite": overwrite, "progress": progress}
         return delayed(partial(save_zarr, volume, store, **options), pure=False)()
-    place = place_of(store, writable=True)
+    root = place = place_of(store, writable=True)
     if identifiers not in ("none", "uids") or overwrite not in (True, False):
         raise OptionError(
             f"identifiers={identifiers!r} can be 'none' or 'uids', overwrite={overwrite!r} True or False."
@@ -163,8 +163,8 @@ def save_zarr(
         with _target(place, plan, overwrite=overwrite) as target:
             if target is not None:
                 _fill(target, plan, volume, identifiers, label=label, overwrite=overwrite, progress=bool(progress))
-    if group is not None and isinstance(place, LocalPlace):
-        list_labels(place, version)
+    if group is not None:
+        list_labels(root, version)
     return None
 
 

@@ -21,11 +21,14 @@ if "gdcm" in (encoder := get_encoder(RLELossless)).available_plugins:
 REAL = os.environ.get("LAZYVOL_DATA", "")
 
 
-@pytest.fixture(autouse=True)
-def _no_user_files(monkeypatch, tmp_path_factory):
-    """Keep the key of the stores out of the user's home."""
-    monkeypatch.setenv("LAZYVOL_KEY", "a key for tests")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+@pytest.fixture(autouse=True, scope="session")
+def _no_user_files(tmp_path_factory):
+    """Keep the key of the stores and the cache of headers out of the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAZYVOL_KEY", "a key for tests")
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+        patch.setenv("LAZYVOL_CACHE", str(tmp_path_factory.getbasetemp() / "headers.sqlite"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,9 @@ from matplotlib.image import imread
 
 import lazyvol as lv
 from lazyvol import phantom
-from lazyvol.cli import _with_options, main
+from lazyvol.cli import main
 from lazyvol.phantom import FICTITIOUS_PATIENT, write_series
+from lazyvol.shell import with_options
 
 
 def run(*words):
@@ -194,7 +195,7 @@ def test_what_becomes_of_duplicates_is_chosen(doubled):
     ids=lambda text: text,
 )
 def test_a_message_names_the_options_of_the_shell(message, shown):
-    assert _with_options(message) == shown
+    assert with_options(message) == shown
 
 
 def test_findings_name_the_options_of_the_shell(folder):
@@ -236,7 +237,7 @@ def test_convert_writes_a_store(chest_folder, tmp_path):
 
 
 def test_convert_shows_progress_where_somebody_looks(chest_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("lazyvol.cli._has_terminal", lambda: True)
+    monkeypatch.setattr("lazyvol.cli.has_terminal", lambda: True)
     assert "save:   0%" in run("convert", chest_folder, tmp_path / "out.zarr").stderr
 
 

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from zarr.core.sync import sync
 from zarr.storage import FsspecStore, MemoryStore, ZipStore
 
 import lazyvol as lv
 from lazyvol.errors import IncompleteStoreError, LazyvolWarning, OptionError, PixelReadError, StoreError
 from lazyvol.phantom import write_series
+from lazyvol.place import place_of
+from lazyvol.subfolder import Subfolder
 
 CUT = {"chunks": {"z": 8}, "shards": {"z": 8}, "levels": 2}
 
@@ -360,3 +363,78 @@ def test_what_lies_in_a_store_is_not_overwritten_with_it(volume):
     zarr.core.sync.sync(memory.set("inner.zarr/zarr.json", zarr.core.buffer.cpu.Buffer.from_bytes(b"{}")))
     with pytest.raises(StoreError, match=r"holds inner\.zarr too"):
         lv.save_zarr(volume + 1, memory, overwrite=True, **CUT)
+
+
+# Labels beside the image
+def test_labels_lie_beside_their_image_in_a_session_of_icechunk(volume):
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.in_memory_storage())
+    test_labels_lie_beside_their_image(volume, repository.writable_session("main").store)
+
+
+def test_labels_lie_beside_their_image(volume, store):
+    bone = (volume > 500).astype("uint8")
+    lv.save_zarr(volume, store, **CUT)
+    before = lv.open_zarr(store).compute()
+    lv.save_zarr(bone, store, group="labels/bone", **CUT)
+    lv.save_zarr(bone[4:12], store, group="labels/part", **CUT)
+    np.testing.assert_array_equal(lv.open_zarr(store, group="labels/bone"), bone)
+    np.testing.assert_array_equal(lv.open_zarr(store, group="labels/part").z, bone.z[4:12])
+    assert lv.open_zarr(store, group="labels/bone", level=1).shape == (10, 12, 14)
+    xr.testing.assert_identical(lv.open_zarr(store).compute(), before)
+    root = zarr.open_group(place_of(store, writable=False).store, mode="r")
+    assert root["labels"].attrs["ome"] == {"version": "0.5", "labels": ["bone", "part"]}
+    assert root["labels/bone"].attrs["ome"]["image-label"]["source"] == {"image": "../../"}
+
+
+def test_labels_that_were_not_written_to_their_end_are_not_opened_and_gone_on_with(volume, store, monkeypatch):
+    bone = (volume > 500).astype("uint8")
+    lv.save_zarr(volume, store, **CUT)
+    bad = bone.copy(data=bone.data.map_blocks(raise_in_the_end, dtype="uint8"))
+    with pytest.raises(ZeroDivisionError):
+        lv.save_zarr(bad, store, group="labels/bone", **CUT)
+    with pytest.raises(IncompleteStoreError, match=r"labels/bone is incomplete: \d of \d+ shards"):
+        lv.open_zarr(store, group="labels/bone")
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+    lv.save_zarr(bone, store, group="labels/bone", overwrite=True, **CUT)
+    np.testing.assert_array_equal(lv.open_zarr(store, group="labels/bone"), bone)
+
+
+def raise_in_the_end(block, block_info=None):
+    if block_info[None]["array-location"][0][1] > 8:
+        raise ZeroDivisionError
+    return block
+
+
+def test_labels_need_an_image(volume, store):
+    with pytest.raises(StoreError):
+        lv.save_zarr((volume > 0).astype("uint8"), store, group="labels/bone")
+
+
+def test_another_image_does_not_take_the_place_of_one_with_labels(volume, store):
+    lv.save_zarr(volume, store, **CUT)
+    lv.save_zarr((volume > 0).astype("uint8"), store, group="labels/bone", **CUT)
+    with pytest.raises(StoreError, match="holds labels too, which would be lost"):
+        lv.save_zarr(volume + 1, store, overwrite=True, **CUT)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+def test_a_folder_of_a_store_is_a_store():
+    """What zarr asks of any store."""
+    below, other = Subfolder(MemoryStore(), "a/b"), Subfolder(MemoryStore(), "a/b")
+    array = zarr.create_array(below, name="x", shape=(4, 6), chunks=(2, 3), dtype="int16")
+    array[:] = np.arange(24).reshape(4, 6)
+    assert sorted(key for key in below._store._store_dict) == sorted(f"a/b/{k}" for k in sync(keys_of(below)))
+    np.testing.assert_array_equal(zarr.open_array(below, path="x")[1:3], array[1:3])
+    assert [name for name, _ in zarr.open_group(below, mode="a").arrays()] == ["x"]
+    zarr.create_array(Subfolder(below._store, "a/c"), name="y", shape=4, dtype="int16")[:] = 1
+    assert below != other
+    assert below == Subfolder(below._store, "a/b")
+    assert str(below).endswith("/a/b")
+    sync(below.clear())
+    assert all(key.startswith("a/c/") for key in below._store._store_dict)
+    assert sync(below.is_empty(""))
+
+
+async def keys_of(store):
+    return [key async for key in store.list()]

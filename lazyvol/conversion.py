@@ -1,0 +1,191 @@
+"""Collections as stores: one for each grid, and beside them what became of each."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import zarr
+
+from lazyvol.errors import StoreError
+from lazyvol.inventory import Entry, open_entry, row_without_identifiers
+from lazyvol.ledger import Ledger, Record
+from lazyvol.lock import locked
+from lazyvol.privacy import Identifiers, using_key
+from lazyvol.store import save_zarr
+from lazyvol.work import each_result, reason_of
+
+__all__ = ["OUTCOME", "convert"]
+
+OUTCOME = ("status", "reason", "seconds", "bytes_written", "content")
+"""What is said of a series beside its row: done, failed or left out; why; how long; how much; its checksum."""
+
+
+def convert(
+    entries: Sequence[Entry],
+    out: str,
+    *,
+    identifiers: Identifiers,
+    options: Mapping[str, Any],
+    choices: Mapping[str, Any],
+    key: bytes,
+    client: Any,
+    on_error: str,
+    progress: bool,
+) -> list[Record]:
+    """Save each entry as a store of its own in a folder, and return what became of each, in the order given.
+
+    Parameters
+    ----------
+    entries
+        What is saved; those that do not open are recorded as failed.
+    out
+        The folder. What an earlier run has done there is not done again, where files and options are the same.
+    identifiers
+        As for `save_zarr`.
+    options, choices
+        Of `save_zarr`, and of `open_volume`.
+    key
+        The user's, under which identifiers are replaced.
+    client
+        A cluster that does it, or None.
+    on_error
+        ``"record"``, or ``"raise"`` at the first series that fails.
+    progress
+        Show a bar.
+    """
+    if "://" in out or os.path.exists(os.path.join(out, "zarr.json")) or os.path.isfile(out):
+        raise StoreError(f"{out} is no folder for stores. Give a folder on disk, which is made if it is absent.")
+    with locked(out):
+        ledger = Ledger.read(out)
+        asked = {"identifiers": identifiers, **options, **choices}
+        ledger.add({"lazyvol": version("lazyvol"), "options": _plain(asked), "series": len(entries), "at": time.time()})
+        stamp = json.dumps(_plain(asked), sort_keys=True)
+        told: dict[int, Record] = {}
+        tasks = []
+        for n, entry in enumerate(entries):
+            row = _row(entry, identifiers, key) | {"stamp": _stamp(entry, stamp, key)}
+            before = ledger.series.get(row["name"], {})
+            if before.get("status") == "done" and before.get("stamp") == row["stamp"] and _is_whole(out, row["name"]):
+                told[n] = before
+            else:
+                told[n] = row
+                tasks.append((n, entry))
+        with _bar(entries, progress) as bar:
+            bar.done([entries[n] for n, r in told.items() if "status" in r])
+            saving = {"identifiers": identifiers, **options}
+            work = [(e, os.path.join(out, f"{told[n]['name']}.zarr"), saving, dict(choices), key) for n, e in tasks]
+            for k, outcome in each_result(_save, work, client):
+                n, entry = tasks[k]
+                failed = isinstance(outcome, BaseException)
+                hidden = [*entry.paths, os.path.dirname(entry.paths[0])]
+                said = {"status": "failed", "reason": reason_of(outcome, hidden)} if failed else outcome
+                ledger.add(told[n] | said)
+                told[n] = {**ledger.series[told[n]["name"]], "error": outcome if failed else None}
+                bar.done([entry], failed=failed)
+                if failed and on_error == "raise":
+                    raise outcome
+        _write_table(out, ledger)
+    return [told[n] for n in range(len(entries))]
+
+
+def _row(entry: Entry, identifiers: str, key: bytes) -> Record:
+    """Return what stands of an entry in the table beside the stores."""
+    hidden = row_without_identifiers(entry.row, entry.key, key)
+    if identifiers == "uids":
+        hidden |= {"series_uid": entry.key[0], "study_uid": entry.row["study_uid"]}
+    row: Record = _plain(hidden)
+    return row
+
+
+def _stamp(entry: Entry, options: str, key: bytes) -> str:
+    """Return what changes with the files of an entry, or with options."""
+    return hashlib.sha256(b"\0".join([key, entry.stamp.encode(), options.encode()])).hexdigest()[:32]
+
+
+def _plain(content: Any) -> Any:
+    """Return what JSON can hold: what it cannot, by its name."""
+    return json.loads(json.dumps(content, default=str))
+
+
+def _is_whole(out: str, name: str) -> bool:
+    return os.path.exists(os.path.join(out, f"{name}.zarr", "zarr.json"))
+
+
+def _save(entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping[str, Any], key: bytes) -> Record:
+    """Save one entry; what another file or other options left half written there gives way."""
+    with using_key(key):
+        return _saved(entry, path, options, choices)
+
+
+def _saved(entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping[str, Any]) -> Record:
+    began = time.perf_counter()
+    if entry.row["refusal"]:
+        raise StoreError(f"does not open: {entry.row['refusal']}")
+    volume = open_entry(entry, **choices)
+    save_zarr(volume, path, overwrite=True, **options)
+    about: Any = zarr.open_group(path, mode="r").attrs["lazyvol"]
+    content = json.dumps([about["checksums"], about["coordinates"]], sort_keys=True)
+    return {
+        "status": "done",
+        "reason": "",
+        "seconds": round(time.perf_counter() - began, 3),
+        "bytes_written": _size(path),
+        "content": hashlib.sha256(content.encode()).hexdigest(),
+        "findings": [json.loads(line)["code"] for line in volume.attrs.get("findings", [])],
+    }
+
+
+def _size(path: str) -> int:
+    walk = os.walk(path)
+    return sum(os.stat(os.path.join(folder, name)).st_size for folder, _, names in walk for name in names)
+
+
+def _write_table(out: str, ledger: Ledger) -> None:
+    """Write the table for those who read no JSON."""
+    rows = [ledger.series[name] for name in sorted(ledger.series)]
+    names = list(dict.fromkeys(k for row in rows for k in row if k != "stamp"))
+    partial = os.path.join(out, "index.csv.partial")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in r.items()} for r in rows)
+    os.replace(partial, os.path.join(out, "index.csv"))
+
+
+class _Bar:
+    """A bar of bytes, which says how many series are done and how many failed."""
+
+    def __init__(self, entries: Sequence[Entry], progress: bool) -> None:
+        from tqdm import tqdm
+
+        total = sum(e.row["bytes"] for e in entries)
+        self._bar = tqdm(total=total, unit="B", unit_scale=True, desc="convert", leave=False, disable=not progress)
+        self._count, self._of, self._failed = 0, len(entries), 0
+
+    def done(self, entries: Sequence[Entry], *, failed: bool = False) -> None:
+        """Count some entries."""
+        self._count += len(entries)
+        self._failed += failed * len(entries)
+        self._bar.set_postfix_str(f"{self._count} of {self._of} series, {self._failed} failed", refresh=False)
+        self._bar.update(sum(e.row["bytes"] for e in entries))
+
+    def close(self) -> None:
+        """Remove it."""
+        self._bar.close()
+
+
+@contextmanager
+def _bar(entries: Sequence[Entry], progress: bool) -> Iterator[_Bar]:
+    bar = _Bar(entries, progress)
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,264 @@
+"""What a collection keeps of each grid that it holds: a row of its table, and how it is opened."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import xarray as xr
+
+from lazyvol.convention import findings_of, geometry_coordinates, geometry_of
+from lazyvol.errors import LazyvolError
+from lazyvol.geometry import Geometry
+from lazyvol.known import HeaderCache, Known, Stamp
+from lazyvol.opened import lazy_store, open_zarr
+from lazyvol.privacy import pseudonym
+from lazyvol.records import Instance, Skipped
+from lazyvol.scan import read_patient
+from lazyvol.series import Series
+from lazyvol.stacks import Stack
+from lazyvol.values import quantity, value_dtype
+from lazyvol.volume import open_volume
+
+__all__ = [
+    "COLUMNS",
+    "Entry",
+    "Key",
+    "dicom_entries",
+    "open_entry",
+    "patients_of",
+    "row_without_identifiers",
+    "short_name",
+    "store_entry",
+]
+
+Key = tuple[str, int]
+"""SeriesInstanceUID, and number of the stack in its series; for a store its path below the root, and 0."""
+
+COLUMNS = {
+    "patient": "a name for the patient: PatientID under the user's key",
+    "study_uid": "StudyInstanceUID",
+    "name": "what its store and its node in a tree are called, without identifiers",
+    "modality": "Modality",
+    "number": "SeriesNumber",
+    "description": "SeriesDescription",
+    "body_part": "BodyPartExamined",
+    "images": "frames that make it up",
+    "dims": "names of the dimensions",
+    "shape": "length of each dimension",
+    "spacing": "(z, y, x), mm; NaN along z where slices are uneven",
+    "field_of_view": "(z, y, x) from edge to edge, mm",
+    "slice_thickness": "SliceThickness of its first image, mm",
+    "orientation": "letters of the patient's sides that x, y and z grow towards",
+    "dtype": "type of the values",
+    "files": "files of the series",
+    "bytes_on_disk": "bytes of these files",
+    "bytes": "bytes of the values",
+    "syntax": "transfer syntaxes",
+    "findings": "codes of what is odd about it",
+    "refusal": "why it does not open; empty if it does",
+    "kind": "dicom, or store",
+    "path": "folder of its first file, or store",
+}
+"""The columns of the table of a collection; its index is the key, series_uid and stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One grid of a collection: a stack of a DICOM series, or a store."""
+
+    key: Key
+    """What tells it from the others."""
+
+    row: Mapping[str, Any]
+    """Its row of the table, by the names of `COLUMNS`."""
+
+    files: str
+    """The files of its series, joined by NUL; or its store."""
+
+    stamp: str
+    """What changes when one of the files does."""
+
+    variables: Mapping[str, xr.Variable]
+    """The coordinates of its dimensions, and its geometry."""
+
+    attrs: Mapping[str, Any]
+    """What its values are, and the findings on them."""
+
+    @property
+    def paths(self) -> list[str]:
+        """The files of its series."""
+        return self.files.split("\0")
+
+
+def open_entry(entry: Entry, **options: Any) -> xr.DataArray:
+    """Return what an entry stands for as a lazy volume; raise as `open_volume` and `open_zarr`."""
+    if entry.row["kind"] == "store":
+        return open_zarr(entry.files, **options)
+    return open_volume(entry.paths, stack=entry.key[1], **options)
+
+
+def short_name(text: str, key: bytes) -> str:
+    """Return a name of 13 letters and digits that stands for an identifier; nothing leads back without the key.
+
+    Examples
+    --------
+    >>> len(short_name("1.2.3", b"key"))
+    13
+    """
+    digest = hmac.new(key, b"name" + text.encode(), hashlib.sha256).digest()
+    return base64.b32encode(digest[:8]).decode().rstrip("=").lower()
+
+
+def patients_of(found: Iterable[Series], key: bytes, cache: HeaderCache) -> dict[str, str]:
+    """Return a name for the patient of each series: PatientID of one of its files, under the key."""
+    label = f"patients {short_name('patients', key)}"
+    known, seen = cache.known(label), {}
+    names: dict[str, str] = {}
+    for series in found:
+        instance = series.stacks[0].slices[0].instance
+        stamp = Stamp(instance.size, instance.modified, 0)
+        stored = known.get(instance.path)
+        if stored is None or stored[0] != stamp:
+            said = read_patient(instance)
+            stored = stamp, f"patient-{short_name(said, key)}" if said else "patient-unknown"
+        seen[instance.path] = stored
+        names[series.uid] = stored[1]
+    kept: Known = {**known, **seen}
+    if len(kept) != len(known) or any(known[path] != entry for path, entry in seen.items()):
+        cache.keep([(label, kept)])
+    return names
+
+
+def dicom_entries(series: Series, members: Iterable[Instance], patient: str, key: bytes) -> Iterator[Entry]:
+    """Yield the stacks of a series, all of whose files are given: copies that it does not use too."""
+    instances = sorted(members, key=lambda i: i.path)
+    files = "\0".join(i.path for i in instances)
+    said = "".join(f"{i.uid} {i.size} {i.modified}\n" for i in instances)
+    stamp = hmac.new(key, said.encode(), hashlib.sha256).hexdigest()
+    size = sum(i.size for i in instances)
+    token = short_name(series.uid, key)
+    for stack in series.stacks:
+        row = _row(series, stack, instances[0]) | {
+            "patient": patient,
+            "name": f"{series.modality or 'OT'}-{token}-{stack.number}",
+            "files": len(instances),
+            "bytes_on_disk": size,
+        }
+        attrs: dict[str, Any] = quantity(stack.slices[:1], dict(stack.slices[0].instance.values))
+        attrs |= {"Modality": series.modality, "findings": [f.to_json() for f in stack.findings]}
+        yield Entry(stack.key, row, files, stamp, _variables(stack), attrs)
+
+
+def _row(series: Series, stack: Stack, first: Instance) -> dict[str, Any]:
+    dtype = value_dtype(stack.slices)
+    values = dict(stack.slices[0].values)
+    return {
+        "study_uid": series.study_uid,
+        "modality": series.modality,
+        "number": series.number,
+        "description": series.description,
+        "body_part": str(values.get("BodyPartExamined", "")),
+        "images": len(stack.slices),
+        "dims": stack.dims,
+        "shape": stack.shape,
+        **_extent(stack.geometry),
+        "slice_thickness": _number(values.get("SliceThickness")),
+        "dtype": str(dtype),
+        "bytes": prod(stack.shape) * dtype.itemsize,
+        "syntax": ", ".join(sorted({s.instance.pixels.transfer_syntax_uid for s in stack.slices})),
+        "findings": tuple(f.code for f in stack.findings),
+        "refusal": stack.refusal,
+        "kind": "dicom",
+        "path": os.path.dirname(first.path),
+    }
+
+
+def _extent(geometry: Geometry) -> dict[str, Any]:
+    return {
+        "spacing": tuple(geometry.spacing),
+        "field_of_view": tuple(geometry.field_of_view),
+        "orientation": geometry.orientation,
+    }
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _variables(stack: Stack) -> dict[str, xr.Variable]:
+    """Return the coordinates of the dimensions of a stack, which cost no look at its images."""
+    found = geometry_coordinates(stack.geometry, stack.slice_positions)
+    for axis in stack.axes:
+        attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
+        found[axis.name] = xr.Variable((axis.name,), list(axis.labels), attrs)
+    return found
+
+
+def store_entry(path: str, root: str, said: Mapping[str, Any]) -> Entry | Skipped:
+    """Return the entry of a store, or why it does not open.
+
+    Parameters
+    ----------
+    path, root
+        Where it lies, and the folder of the collection.
+    said
+        What an index beside it says: key, patient, study_uid, number of files, and so on.
+    """
+    try:
+        volume = lazy_store(path)
+        geometry = geometry_of(volume)
+    except LazyvolError as error:
+        return Skipped(path, str(error).partition(". ")[0], damaged=True)
+    name = os.path.relpath(path, root) if "://" not in path else path
+    sizes = _sizes(path)
+    row = {
+        "patient": said.get("patient", ""),
+        "study_uid": said.get("study_uid", ""),
+        "name": said.get("name", os.path.basename(path).removesuffix(".zarr")),
+        "modality": str(volume.attrs.get("Modality", "")),
+        "number": None,
+        "description": "",
+        "body_part": str(volume.attrs.get("BodyPartExamined", "")),
+        "images": int(volume.size // max(1, volume.sizes.get("y", 1) * volume.sizes.get("x", 1))),
+        "dims": tuple(map(str, volume.dims)),
+        "shape": volume.shape,
+        **_extent(geometry),
+        "slice_thickness": _number(volume.attrs.get("SliceThickness")),
+        "dtype": str(volume.dtype),
+        "files": len(sizes),
+        "bytes_on_disk": sum(sizes),
+        "bytes": int(volume.nbytes),
+        "syntax": "",
+        "findings": tuple(f.code for f in findings_of(volume)),
+        "refusal": "",
+        "kind": "store",
+        "path": path,
+    }
+    key = (str(said["series_uid"]), int(said["stack"])) if "series_uid" in said else (name, 0)
+    variables = {str(n): c.variable for n, c in volume.coords.items() if n in volume.dims or n == "geometry"}
+    attrs = {k: volume.attrs[k] for k in ("long_name", "units", "Modality", "findings") if k in volume.attrs}
+    return Entry(key, row, path, "", variables, attrs)
+
+
+def _sizes(path: str) -> list[int]:
+    if "://" in path:
+        return []
+    walk = os.walk(path)
+    return [os.stat(os.path.join(folder, name)).st_size for folder, _, names in walk for name in names]
+
+
+def row_without_identifiers(row: Mapping[str, Any], key: Key, secret: bytes) -> dict[str, Any]:
+    """Return a row as it may be saved: UIDs under a keyed name, no description, number or path."""
+    kept = {k: v for k, v in row.items() if k not in ("description", "number", "path")}
+    return (
+        {"series_uid": pseudonym(key[0], secret), "stack": key[1]}
+        | kept
+        | {"study_uid": pseudonym(row["study_uid"], secret)}
+    )

@@ -1,0 +1,154 @@
+"""Headers that were read before, kept in one SQLite file of the user.
+
+Nothing in it is believed that does not fit: a record counts for a file of the same size, time of change and inode, and
+the bytes of a folder's records count if their digest is right. A file that SQLite cannot read is made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sqlite3
+import stat
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from hashlib import blake2b
+from importlib.metadata import version
+from io import BytesIO
+from typing import Any, NamedTuple, TypeVar
+
+from lazyvol import records, uptake
+
+__all__ = ["HeaderCache", "Known", "Stamp", "default_cache"]
+
+Result = TypeVar("Result")
+
+_LAYOUT = 1
+_FRESH = 2 * 10**9
+"""A file that was changed so short ago, ns, could change again within the same tick of its clock."""
+
+
+class Stamp(NamedTuple):
+    """What tells a file from what it was."""
+
+    size: int
+    """Bytes."""
+
+    modified: int
+    """Last change, ns since 1970."""
+
+    inode: int
+    """Its number in the file system."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Return that of a file."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+_CLASSES = {
+    ("lazyvol.records", name): getattr(records, name)
+    for name in ("Frame", "Instance", "LookupTable", "PixelFormat", "Segment", "Skipped")
+} | {("lazyvol.uptake", "Uptake"): uptake.Uptake, (__name__, "Stamp"): Stamp}
+"""What a cache may hold beside plain values; nothing else is made of its bytes."""
+
+Known = Mapping[str, tuple[Stamp, Any]]
+"""By name in a folder: the file as it was, and what was read of it."""
+
+
+def default_cache() -> str:
+    """Return where the cache of a user lies: ``LAZYVOL_CACHE``, or ``headers.sqlite`` in the user's cache folder."""
+    given = os.environ.get("LAZYVOL_CACHE")
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return given or os.path.join(folder, "lazyvol", "headers.sqlite")
+
+
+class HeaderCache:
+    """What was read of the files of folders.
+
+    Two processes may use one cache at a time. A cache that cannot be made or written is none: reading goes on without.
+
+    Parameters
+    ----------
+    path
+        The SQLite file; it is made with mode 0600, since headers hold more than the names of files. Empty for none.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.works = bool(path)
+        """Whether it could be used so far."""
+
+    def known(self, folder: str) -> Known:
+        """Return what is kept of the files of a folder."""
+        rows = self._do(lambda c: c.execute("SELECT digest, content FROM folder WHERE path = ?", [folder]).fetchall())
+        for digest, content in rows or ():
+            if isinstance(content, bytes) and digest == _digest(content):
+                with suppress(Exception):  # of another version, or damaged so that its digest fits
+                    found: Known = _Unpickler(BytesIO(zlib.decompress(content))).load()
+                    return found
+        return {}
+
+    def keep(self, folders: Iterable[tuple[str, Known]]) -> None:
+        """Keep what was read of the files of some folders; what was changed just now is not kept."""
+        latest = time.time_ns() - _FRESH
+        rows = []
+        for folder, known in folders:
+            settled = {name: entry for name, entry in known.items() if entry[0].modified < latest}
+            content = zlib.compress(pickle.dumps(settled, 5), 1)
+            rows.append((folder, _digest(content), content))
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("INSERT OR REPLACE INTO folder VALUES (?, ?, ?)", rows)
+            connection.commit()
+
+        self._do(write)
+
+    def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result | None:
+        """Do something with the file; make it anew if it is damaged; None if it cannot be used."""
+        for _ in range(2):
+            if not self.works:
+                break
+            try:
+                with closing(self._connect()) as connection:
+                    return work(connection)
+            except sqlite3.OperationalError:  # no room, no right, or another process holds it for too long
+                self.works = False
+            except sqlite3.DatabaseError:
+                for name in (self.path, f"{self.path}-wal", f"{self.path}-shm"):
+                    with suppress(OSError):
+                        os.remove(name)
+            except (OSError, UnicodeEncodeError):
+                self.works = False
+        return None
+
+    def _connect(self) -> sqlite3.Connection:
+        os.makedirs(os.path.dirname(os.path.abspath(self.path)), mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        status = os.stat(self.path)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{self.path} is no regular file")
+        connection = sqlite3.connect(self.path, timeout=60)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS folder (path TEXT PRIMARY KEY, digest BLOB, content BLOB)")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _digest(content: bytes) -> bytes:
+    """Return what vouches for the bytes of a folder's records: they are of this version of lazyvol, and whole."""
+    return blake2b(content, digest_size=16, key=f"{_LAYOUT} {version('lazyvol')}".encode()[:64]).digest()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes records of bytes, and nothing else: a cache that somebody else wrote runs no code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _CLASSES[module, name]

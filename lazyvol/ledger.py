@@ -1,0 +1,72 @@
+"""What became of each series of a conversion: a file of JSON lines beside the stores, to which lines are only added.
+
+The first line of each run tells options and versions, the others one series each; the last line of a series counts. A
+line that was cut off by the end of its writer is none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["LEDGER", "Ledger"]
+
+LEDGER = "index.jsonl"
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What a folder of stores says of them."""
+
+    folder: str
+    """Where the stores lie."""
+
+    run: Record = field(default_factory=dict)
+    """What the last run was: versions, options, how many series."""
+
+    series: dict[str, Record] = field(default_factory=dict)
+    """By name of the store: its row of the table, and what became of it."""
+
+    @classmethod
+    def read(cls, folder: str) -> Ledger:
+        """Return what is there, empty if nothing is."""
+        found = cls(folder)
+        with suppress(FileNotFoundError, NotADirectoryError), open(found.path, encoding="utf-8") as file:
+            for line in file:
+                with suppress(ValueError):
+                    found._take(json.loads(line))
+        return found
+
+    @property
+    def path(self) -> str:
+        """Its file."""
+        return os.path.join(self.folder, LEDGER)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Add a line: of a series if it has a name, else of a run."""
+        line = json.dumps(record, ensure_ascii=False, default=list)
+        with open(self.path, "a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # of a writer that was stopped
+                    file.write(b"\n")
+            file.write(f"{line}\n".encode())
+        self._take(json.loads(line))
+
+    def _take(self, record: Any) -> None:
+        if isinstance(record, dict) and isinstance(record.get("name"), str):
+            self.series[record["name"]] = record
+        elif isinstance(record, dict) and "lazyvol" in record:
+            self.run = record
+
+    def counts(self) -> dict[str, int]:
+        """Return how many series are done, failed, and yet to come."""
+        done = sum(r.get("status") == "done" for r in self.series.values())
+        failed = sum(r.get("status") == "failed" for r in self.series.values())
+        return {"done": done, "failed": failed, "to come": max(0, int(self.run.get("series", 0)) - done - failed)}

@@ -1,0 +1,91 @@
+"""The same work on many things, each by itself: one after the other here, or side by side on a cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import dask
+
+__all__ = ["client_in_use", "each_result", "reason_of"]
+
+_CLUSTER = {"distributed", "dask.distributed"}
+"""Names of the scheduler of a cluster."""
+_WAITING = 2
+"""Tasks of each thread of a cluster that are sent to it at a time: one is worked on, one waits."""
+
+
+def client_in_use(client: Any = None) -> Any:
+    """Return a client of ``dask.distributed``: the one given, else that in use; None if there is none.
+
+    None, too, where dask is told to work here: ``dask.config.set(scheduler="threads")``.
+    """
+    distributed: Any = sys.modules.get("distributed")
+    if client is not None or distributed is None:
+        return client
+    scheduler = dask.config.get("scheduler", None)
+    if isinstance(scheduler, str) and scheduler not in _CLUSTER:
+        return None
+    try:
+        return distributed.get_client()
+    except ValueError:
+        return None
+
+
+def each_result(
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], client: Any = None
+) -> Iterator[tuple[int, Any]]:
+    """Yield number and result of each task as it is done; an exception is the result of one that failed.
+
+    On a cluster each task runs whole on one thread of one worker, so that its memory is that of one task at a time; a
+    task whose worker is lost is given to another one, up to ``distributed.scheduler.allowed-failures`` times.
+    """
+    if client is None:
+        for n, arguments in enumerate(tasks):
+            yield n, _outcome(function, arguments)
+        return
+    from distributed import as_completed
+
+    threads = max(1, sum(client.nthreads().values()))
+    waiting = iter(enumerate(tasks))
+    numbers: dict[str, int] = {}
+
+    def send(count: int) -> list[Any]:
+        sent = []
+        for n, arguments in islice(waiting, count):
+            future = client.submit(_alone, function, arguments, pure=False)
+            numbers[future.key] = n
+            sent.append(future)
+        return sent
+
+    running: Any = as_completed(send(_WAITING * threads))  # type: ignore[no-untyped-call]
+    for future in running:
+        yield numbers.pop(future.key), future.exception() if future.status == "error" else future.result()
+        future.release()
+        for more in send(1):
+            running.add(more)
+
+
+def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return error
+
+
+def _alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Do a task of a cluster on the thread that has it: its blocks are no tasks of the cluster."""
+    with dask.config.set(scheduler="synchronous"):
+        return _outcome(function, arguments)
+
+
+def reason_of(error: BaseException, hidden: Sequence[str] = ()) -> str:
+    """Return why something failed, in one line; paths that must not be written anywhere are left out."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    for path in sorted(hidden, key=len, reverse=True):
+        text = text.replace(path, "...")
+        text = text.replace(os.path.basename(path), "...") if len(os.path.basename(path)) > 3 else text
+    return f"{type(error).__name__}: {text}"
