@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lazyvol.grid import Tolerances
     from lazyvol.grow import add_levels, append_zarr, copy_zarr, save_region
     from lazyvol.join import join_series
+    from lazyvol.nifti_files import open_nifti
     from lazyvol.opened import open_zarr
     from lazyvol.records import Frame, Instance
     from lazyvol.resample import rectify
@@ -54,6 +55,7 @@ __all__ = [
     "geometry_of",
     "group_series",
     "join_series",
+    "open_nifti",
     "open_stacks",
     "open_volume",
     "open_zarr",
@@ -89,6 +91,7 @@ _HOME = {
     "geometry_of": "convention",
     "group_series": "series",
     "join_series": "join",
+    "open_nifti": "nifti_files",
     "open_stacks": "volume",
     "open_volume": "volume",
     "open_zarr": "opened",

@@ -10,17 +10,17 @@ from typing import Any
 
 import pandas as pd
 import xarray as xr
-from dask.base import compute as dask_compute
 
 from lazyvol.chunks import Chunks
 from lazyvol.conversion import OUTCOME, convert
 from lazyvol.coverage import coverage, plot_coverage
-from lazyvol.errors import OptionError, SeriesChoiceError, StoreError
+from lazyvol.errors import OptionError, SeriesChoiceError
 from lazyvol.gallery import View, table_html
 from lazyvol.inventory import (
     COLUMNS,
     Entry,
     Key,
+    applied,
     dicom_entries,
     open_entry,
     patients_of,
@@ -30,6 +30,7 @@ from lazyvol.inventory import (
 )
 from lazyvol.known import HeaderCache, default_cache
 from lazyvol.ledger import Ledger
+from lazyvol.nifti_files import is_nifti
 from lazyvol.ondemand import node_of
 from lazyvol.privacy import Identifiers, read_key
 from lazyvol.records import Instance, Skipped
@@ -88,9 +89,10 @@ def open_collection(
     key = read_key()
     patients = patients_of(series, key, kept)
     entries = [e for s in series for e in dicom_entries(s, members[s.uid], patients[s.uid], key)]
-    skipped = list(tree.skipped)
+    files = [s.path for s in tree.skipped if is_nifti(s.path)]
+    skipped = [s for s in tree.skipped if not is_nifti(s.path)]
     ledgers: dict[str, Ledger] = {}
-    for store in tree.stores:
+    for store in (*tree.stores, *files):
         folder, name = os.path.split(store)
         ledger = ledgers.setdefault(folder, Ledger.read(folder))
         found = store_entry(store, path, ledger.series.get(name.removesuffix(".zarr"), {}))
@@ -113,7 +115,6 @@ class Collection(Mapping[Key, xr.DataArray]):
                 key = (key[0], key[1] + 1)
             self._entries[key] = entry
 
-    # As a mapping
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -158,7 +159,6 @@ class Collection(Mapping[Key, xr.DataArray]):
             )
         return self._entries[found]  # type: ignore[index]  # a key of it
 
-    # As a table
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row for each grid; its columns are those of `lazyvol.inventory.COLUMNS`, its index is the key."""
@@ -301,7 +301,7 @@ class Collection(Mapping[Key, xr.DataArray]):
         from tqdm import tqdm
 
         with tqdm(total=len(tasks), unit="series", desc="map", leave=False, disable=not progress) as bar:
-            for n, found in each_result(_applied, tasks, client_in_use(client)):
+            for n, found in each_result(applied, tasks, client_in_use(client)):
                 rows[n] = {"error": reason_of(found)} if isinstance(found, BaseException) else {**found, "error": ""}
                 bar.update(1)
         index = pd.MultiIndex.from_tuples([key for key, _ in entries], names=["series_uid", "stack"])
@@ -328,7 +328,7 @@ class Collection(Mapping[Key, xr.DataArray]):
         Parameters
         ----------
         out
-            A folder.
+            A folder. Stores of the collection that lie there already are what an earlier call made, and stay.
         where
             An expression as for `query`: only these.
         client
@@ -362,6 +362,8 @@ class Collection(Mapping[Key, xr.DataArray]):
                 f"on_error={on_error!r} can be 'record' or 'raise', identifiers={identifiers!r} 'none' or 'uids'."
             )
         part = self if where is None else self.query(where)
+        inside = os.path.join(os.path.abspath(os.fspath(out)), "")
+        part = part.select([k for k, e in part._entries.items() if not e.files.startswith(inside)])
         found = convert(
             list(part._entries.values()),
             os.fspath(out),
@@ -383,18 +385,3 @@ class Collection(Mapping[Key, xr.DataArray]):
     def plot(self) -> Any:
         """Return a matplotlib figure of what `describe` counts: a panel for each length, a colour for each kind."""
         return plot_coverage(self.table)
-
-
-def _applied(function: Callable[[xr.DataArray], Any], entry: Entry, options: Mapping[str, Any]) -> dict[Any, Any]:
-    """Return what a function makes of a volume, as columns of a table."""
-    if entry.row["refusal"]:
-        raise StoreError(f"does not open: {entry.row['refusal']}")
-    found = function(open_entry(entry, **options))
-    found = dict(found) if isinstance(found, Mapping) and not isinstance(found, xr.Dataset) else {"result": found}
-    (computed,) = dask_compute(found)  # type: ignore[no-untyped-call]
-    return {name: _plain(value) for name, value in computed.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Return a number instead of an array of one."""
-    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value

@@ -16,7 +16,7 @@ import zarr
 
 from lazyvol.errors import StoreError
 from lazyvol.inventory import Entry, open_entry, row_without_identifiers
-from lazyvol.ledger import Ledger, Record
+from lazyvol.ledger import TABLE, Ledger, Record
 from lazyvol.lock import locked
 from lazyvol.privacy import Identifiers, using_key
 from lazyvol.store import save_zarr
@@ -152,12 +152,12 @@ def _write_table(out: str, ledger: Ledger) -> None:
     """Write the table for those who read no JSON."""
     rows = [ledger.series[name] for name in sorted(ledger.series)]
     names = list(dict.fromkeys(k for row in rows for k in row if k != "stamp"))
-    partial = os.path.join(out, "index.csv.partial")
+    partial = os.path.join(out, f"{TABLE}.partial")
     with open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in r.items()} for r in rows)
-    os.replace(partial, os.path.join(out, "index.csv"))
+    os.replace(partial, os.path.join(out, TABLE))
 
 
 class _Bar:

@@ -6,17 +6,19 @@ import base64
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import xarray as xr
+from dask.base import compute as dask_compute
 
 from lazyvol.convention import findings_of, geometry_coordinates, geometry_of
-from lazyvol.errors import LazyvolError
+from lazyvol.errors import LazyvolError, StoreError
 from lazyvol.geometry import Geometry
 from lazyvol.known import HeaderCache, Known, Stamp
+from lazyvol.nifti_files import is_nifti, open_nifti
 from lazyvol.opened import lazy_store, open_zarr
 from lazyvol.privacy import pseudonym
 from lazyvol.records import Instance, Skipped
@@ -27,6 +29,7 @@ from lazyvol.values import quantity, value_dtype
 from lazyvol.volume import open_volume
 
 __all__ = [
+    "applied",
     "COLUMNS",
     "Entry",
     "Key",
@@ -63,7 +66,7 @@ COLUMNS = {
     "syntax": "transfer syntaxes",
     "findings": "codes of what is odd about it",
     "refusal": "why it does not open; empty if it does",
-    "kind": "dicom, or store",
+    "kind": "dicom, store or nifti",
     "path": "folder of its first file, or store",
 }
 """The columns of the table of a collection; its index is the key, series_uid and stack."""
@@ -101,6 +104,8 @@ def open_entry(entry: Entry, **options: Any) -> xr.DataArray:
     """Return what an entry stands for as a lazy volume; raise as `open_volume` and `open_zarr`."""
     if entry.row["kind"] == "store":
         return open_zarr(entry.files, **options)
+    if entry.row["kind"] == "nifti":
+        return open_nifti(entry.files, **options)
     return open_volume(entry.paths, stack=entry.key[1], **options)
 
 
@@ -119,7 +124,7 @@ def short_name(text: str, key: bytes) -> str:
 def patients_of(found: Iterable[Series], key: bytes, cache: HeaderCache) -> dict[str, str]:
     """Return a name for the patient of each series: PatientID of one of its files, under the key."""
     label = f"patients {short_name('patients', key)}"
-    known, seen = cache.known(label), {}
+    known, seen = cache.known([label])[label], {}
     names: dict[str, str] = {}
     for series in found:
         instance = series.stacks[0].slices[0].instance
@@ -202,7 +207,7 @@ def _variables(stack: Stack) -> dict[str, xr.Variable]:
 
 
 def store_entry(path: str, root: str, said: Mapping[str, Any]) -> Entry | Skipped:
-    """Return the entry of a store, or why it does not open.
+    """Return the entry of a store or a NIfTI file, or why it does not open.
 
     Parameters
     ----------
@@ -212,16 +217,16 @@ def store_entry(path: str, root: str, said: Mapping[str, Any]) -> Entry | Skippe
         What an index beside it says: key, patient, study_uid, number of files, and so on.
     """
     try:
-        volume = lazy_store(path)
+        volume = open_nifti(path, chunks=None) if is_nifti(path) else lazy_store(path)
         geometry = geometry_of(volume)
     except LazyvolError as error:
         return Skipped(path, str(error).partition(". ")[0], damaged=True)
     name = os.path.relpath(path, root) if "://" not in path else path
-    sizes = _sizes(path)
+    sizes = [os.path.getsize(path)] if os.path.isfile(path) else _sizes(path)
     row = {
         "patient": said.get("patient", ""),
         "study_uid": said.get("study_uid", ""),
-        "name": said.get("name", os.path.basename(path).removesuffix(".zarr")),
+        "name": said.get("name", os.path.basename(path).removesuffix(".gz").rpartition(".")[0]),
         "modality": str(volume.attrs.get("Modality", "")),
         "number": None,
         "description": "",
@@ -238,7 +243,7 @@ def store_entry(path: str, root: str, said: Mapping[str, Any]) -> Entry | Skippe
         "syntax": "",
         "findings": tuple(f.code for f in findings_of(volume)),
         "refusal": "",
-        "kind": "store",
+        "kind": "nifti" if is_nifti(path) else "store",
         "path": path,
     }
     key = (str(said["series_uid"]), int(said["stack"])) if "series_uid" in said else (name, 0)
@@ -262,3 +267,18 @@ def row_without_identifiers(row: Mapping[str, Any], key: Key, secret: bytes) -> 
         | kept
         | {"study_uid": pseudonym(row["study_uid"], secret)}
     )
+
+
+def applied(function: Callable[[xr.DataArray], Any], entry: Entry, options: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return what a function makes of a volume, as columns of a table."""
+    if entry.row["refusal"]:
+        raise StoreError(f"does not open: {entry.row['refusal']}")
+    found = function(open_entry(entry, **options))
+    found = dict(found) if isinstance(found, Mapping) and not isinstance(found, xr.Dataset) else {"result": found}
+    (computed,) = dask_compute(found)  # type: ignore[no-untyped-call]
+    return {name: _plain(value) for name, value in computed.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a number instead of an array of one."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value

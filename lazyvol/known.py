@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from hashlib import blake2b
 from importlib.metadata import version
@@ -80,16 +80,22 @@ class HeaderCache:
         self.path = path
         self.works = bool(path)
         """Whether it could be used so far."""
+        self._of = f"{_LAYOUT} {version('lazyvol')}".encode()[:64]
 
-    def known(self, folder: str) -> Known:
-        """Return what is kept of the files of a folder."""
-        rows = self._do(lambda c: c.execute("SELECT digest, content FROM folder WHERE path = ?", [folder]).fetchall())
-        for digest, content in rows or ():
-            if isinstance(content, bytes) and digest == _digest(content):
+    def known(self, folders: Sequence[str]) -> dict[str, Known]:
+        """Return what is kept of the files of some folders, by folder."""
+        found: dict[str, Known] = {folder: {} for folder in folders}
+
+        def read(connection: sqlite3.Connection) -> list[tuple[str, Any, Any]]:
+            asked = "SELECT path, digest, content FROM folder WHERE path = ?"
+            rows = (connection.execute(asked, [os.fsencode(folder)]).fetchone() for folder in folders)
+            return [(os.fsdecode(row[0]), *row[1:]) for row in rows if row and isinstance(row[0], bytes)]
+
+        for folder, digest, content in self._do(read) or ():
+            if isinstance(content, bytes) and digest == self._digest(content):
                 with suppress(Exception):  # of another version, or damaged so that its digest fits
-                    found: Known = _Unpickler(BytesIO(zlib.decompress(content))).load()
-                    return found
-        return {}
+                    found[folder] = _Unpickler(BytesIO(zlib.decompress(content))).load()
+        return found
 
     def keep(self, folders: Iterable[tuple[str, Known]]) -> None:
         """Keep what was read of the files of some folders; what was changed just now is not kept."""
@@ -98,13 +104,17 @@ class HeaderCache:
         for folder, known in folders:
             settled = {name: entry for name, entry in known.items() if entry[0].modified < latest}
             content = zlib.compress(pickle.dumps(settled, 5), 1)
-            rows.append((folder, _digest(content), content))
+            rows.append((os.fsencode(folder), self._digest(content), content))
 
         def write(connection: sqlite3.Connection) -> None:
             connection.executemany("INSERT OR REPLACE INTO folder VALUES (?, ?, ?)", rows)
             connection.commit()
 
         self._do(write)
+
+    def _digest(self, content: bytes) -> bytes:
+        """Return what vouches for the bytes of a folder's records: they are of this version of lazyvol, and whole."""
+        return blake2b(content, digest_size=16, key=self._of).digest()
 
     def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result | None:
         """Do something with the file; make it anew if it is damaged; None if it cannot be used."""
@@ -135,16 +145,11 @@ class HeaderCache:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("CREATE TABLE IF NOT EXISTS folder (path TEXT PRIMARY KEY, digest BLOB, content BLOB)")
+            connection.execute("CREATE TABLE IF NOT EXISTS folder (path BLOB PRIMARY KEY, digest BLOB, content BLOB)")
         except BaseException:
             connection.close()
             raise
         return connection
-
-
-def _digest(content: bytes) -> bytes:
-    """Return what vouches for the bytes of a folder's records: they are of this version of lazyvol, and whole."""
-    return blake2b(content, digest_size=16, key=f"{_LAYOUT} {version('lazyvol')}".encode()[:64]).digest()
 
 
 class _Unpickler(pickle.Unpickler):

@@ -13,9 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["LEDGER", "Ledger"]
+__all__ = ["LEDGER", "OURS", "TABLE", "Ledger"]
 
 LEDGER = "index.jsonl"
+TABLE = "index.csv"
+"""The same for those who read no JSON, written at the end."""
+OURS = frozenset({LEDGER, TABLE, "lazyvol.lock"})
+"""What lies beside the stores of a conversion."""
 
 Record = dict[str, Any]
 

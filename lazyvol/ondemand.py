@@ -30,8 +30,9 @@ def node_of(entry: Entry, chunks: Chunks) -> xr.Dataset:
     dims, shape, dtype = entry.row["dims"], entry.row["shape"], entry.row["dtype"]
     variable = xr.Variable(dims, indexing.LazilyIndexedArray(OnDemand(entry)), dict(entry.attrs))
     variable.encoding = {"preferred_chunks": preferred_chunks(dims, shape, dtype)}
-    volume = xr.DataArray(variable, dict(entry.variables), name=_NAME)
-    return chunked(volume, chunks, token=f"{entry.stamp} {entry.files} {entry.key}").to_dataset()
+    bare = xr.DataArray(variable, name=_NAME)  # coordinates would be looked at several times
+    volume = chunked(bare, chunks, token=f"{entry.stamp} {entry.files} {entry.key}")
+    return xr.Dataset({_NAME: volume.variable}, dict(entry.variables))
 
 
 class OnDemand(BackendArray):

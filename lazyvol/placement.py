@@ -18,7 +18,7 @@ from lazyvol.geometry import UNKNOWN, ZYX, Geometry
 from lazyvol.nifti import NiftiHeader
 from lazyvol.omezarr import DIRECTIONS, LENGTHS, Level
 
-__all__ = ["Placement", "place_level"]
+__all__ = ["Placement", "place_affine", "place_level"]
 
 Array = npt.NDArray[np.float64]
 AXES = ("z", "y", "x")
@@ -73,7 +73,7 @@ def place_level(
     if header and finest and header.affine:
         affine = np.array(header.affine) @ np.linalg.inv(_in_space(finest, where)) @ matrix
         mm = LENGTHS.get(header.unit) or LENGTHS.get(_unit(level, "z"))
-        return _in_patient(affine * (mm or 1.0), shape, "" if mm else "zyx", where)
+        return place_affine(affine * (mm or 1.0), shape, "" if mm else "zyx", where)
     space = _space(level)
     units = [LENGTHS.get(level.system[n].unit) if n is not None else 1.0 for n in space]
     without_units = "".join(axis for axis, mm in zip(AXES, units, strict=True) if mm is None)
@@ -82,7 +82,7 @@ def place_level(
     towards = [DIRECTIONS.get(word, UNKNOWN) for word in words]
     known = [tuple(np.abs(t)) for t in towards if t is not UNKNOWN]
     if len(set(known)) == 3:
-        return _in_patient(np.transpose(towards) @ matrix[:3], shape, without_units, where)
+        return place_affine(np.transpose(towards) @ matrix[:3], shape, without_units, where)
     if len(set(known)) < len(known):
         towards = [UNKNOWN] * 3
     return _along_axes(matrix, shape, without_units, where, towards, words, flat=None in space)
@@ -124,7 +124,7 @@ def _in_space(level: Level, where: str) -> Array:
     return matrix
 
 
-def _in_patient(affine: Array, shape: tuple[int, int, int], without_units: str, where: str) -> Placement:
+def place_affine(affine: Array, shape: tuple[int, int, int], without_units: str, where: str) -> Placement:
     """Return the placement by an affine to LPS, all of whose axes have directions."""
     steps = np.linalg.norm(affine[:, :3], axis=0)
     if not np.isfinite(affine).all():

@@ -12,6 +12,7 @@ import fsspec
 
 from lazyvol.errors import NoImagesError, SourceNotFoundError
 from lazyvol.known import HeaderCache, Known, Stamp
+from lazyvol.ledger import LEDGER, OURS
 from lazyvol.records import Instance, Skipped
 from lazyvol.scan import Scan, read_files, scan_headers, with_digests
 
@@ -82,7 +83,7 @@ def scan_tree(root: str, *, cache: HeaderCache, client: Any = None, progress: bo
     read = 0
     with _bar(progress) as bar:
         for folders in _batches(_walk(os.path.abspath(root), stores, set())):
-            known = {folder.path: cache.known(folder.path) for folder in folders}
+            known = cache.known([folder.path for folder in folders])
             lacking = [path for folder in folders for path in _lacking(folder, known[folder.path])]
             fresh = dict(zip(lacking, _read(lacking, client), strict=True))
             changed = []
@@ -134,7 +135,10 @@ def _walk(folder: str, stores: list[str], visited: set[tuple[int, int]]) -> Iter
         return
     stamps: dict[str, Stamp | None] = {}
     within = []
+    ours = OURS if any(entry.name == LEDGER for entry in found) else ()
     for entry in found:
+        if entry.name in ours:
+            continue
         try:
             if entry.is_dir():
                 within.append(entry.path)

@@ -406,3 +406,54 @@ def test_there_is_no_ledger_where_there_is_no_folder(tmp_path):
 def test_a_store_opens_lazily_in_the_tree_of_a_conversion(alone):
     tree = xr.open_datatree(alone[0], engine="lazyvol", chunks={})
     assert all(leaf["image"].chunks for leaf in tree.leaves)
+
+
+# On two hosts, as far as one machine can be two: a network and a name of its own for one worker
+@pytest.fixture
+def two_hosts():
+    """A client of two workers, one of which is on another host."""
+    name, subnet = f"lv{os.getpid() % 10000}", f"10.{os.getpid() % 200 + 20}.77"
+    steps = [
+        f"ip netns add {name}",
+        f"ip link add {name}a type veth peer name {name}b netns {name}",
+        f"ip addr add {subnet}.1/24 dev {name}a",
+        f"ip link set {name}a up",
+        f"ip netns exec {name} ip addr add {subnet}.2/24 dev {name}b",
+        f"ip netns exec {name} ip link set {name}b up",
+        f"ip netns exec {name} ip link set lo up",
+    ]
+    worker = None
+    try:
+        for step in steps:
+            try:
+                subprocess.run(step.split(), check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                pytest.skip(f"no second host can be made: {step.split()[0]} needs more rights ({type(error).__name__})")
+        options = {"n_workers": 1, "threads_per_worker": 1, "host": f"{subnet}.1", "dashboard_address": None}
+        with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+            command = (
+                f"hostname {name}; exec {sys.executable} -m distributed.cli.dask_worker {cluster.scheduler_address}"
+            )
+            words = ["ip", "netns", "exec", name, "unshare", "-u", "sh", "-c", f"{command} --nthreads 1 --no-dashboard"]
+            worker = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            client.wait_for_workers(2, timeout=30)
+            yield client, name
+            worker.terminate()
+            worker.wait()
+    finally:
+        if worker is not None and worker.poll() is None:
+            worker.kill()
+            worker.wait()
+        subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+class TestOnTwoHosts:
+    pytestmark = quiet
+
+    def test_the_same_is_saved(self, some, alone, two_hosts, tmp_path):
+        import socket
+
+        client, name = two_hosts
+        assert set(client.run(socket.gethostname).values()) == {socket.gethostname(), name}
+        report = some.save_zarr(tmp_path / "out", client=client)
+        assert contents(report) == contents(alone[1])
