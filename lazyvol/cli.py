@@ -223,7 +223,7 @@ def _fact_text(value: Any) -> str:
 @click.option(
     "--where", help="Of a collection: only rows of its table for which this holds, e.g. \"modality == 'CT'\"."
 )
-@click.option("--workers", type=int, help="Of a collection: a cluster of so many processes on this machine.")
+@click.option("--workers", type=click.IntRange(min=1), help="Of a collection: so many processes do it.")
 @click.option("--memory", help="Memory of each of them, such as 2GB.")
 @plain_errors
 def convert(
@@ -247,6 +247,11 @@ def convert(
     asked: Any = "auto" if levels is None else levels
     if not out.rstrip("/").endswith(".zarr") and "://" not in out and os.path.isdir(path) and not _is_store(path):
         given = {name: value for name, value in choice.items() if value is not None}
+        for name in ("series", "stack", "siblings"):
+            if name in given:
+                raise StoreError(f"--{name} is for one volume: give an OUT that ends in .zarr, or choose with --where.")
+        if overwrite:
+            raise StoreError("--overwrite is for one volume; a collection goes on with what is there.")
         convert_all(path, out, where, workers, memory, {"levels": asked}, {"identifiers": identifiers, **given})
         return
     if where or workers or memory:

@@ -7,11 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from dask.utils import parse_bytes
 
 from lazyvol.errors import OptionError, StoreError
 from lazyvol.shell import as_json, has_terminal, plain_errors, print_json
 
 __all__ = ["convert_all", "status"]
+
+_LEAST = 500_000_000
+"""Bytes that a worker needs: its imports take a third of it."""
 
 
 def convert_all(
@@ -26,6 +30,8 @@ def convert_all(
     """Convert all series below a folder, on a cluster of this machine if workers are asked for."""
     from lazyvol import open_collection
 
+    if choice.get("on_error") == "raise":  # of frames, as without the option
+        del choice["on_error"]
     found = open_collection(root, progress=has_terminal())
     with _cluster(workers, memory) as client:
         saved = found.save_zarr(out, where=where, client=client, progress=has_terminal(), options=options, **choice)
@@ -33,6 +39,8 @@ def convert_all(
     click.echo(f"wrote {len(saved) - len(failed)} stores to {out}, {len(failed)} of {len(saved)} series failed")
     for reason, count in failed["reason"].value_counts().items():
         click.echo(f"  {count} x {reason}")
+    if len(failed):
+        raise SystemExit(1)
 
 
 @contextmanager
@@ -43,6 +51,12 @@ def _cluster(workers: int | None, memory: str | None) -> Iterator[Any]:
             raise OptionError("--memory is for each of --workers. Give both.")
         yield None
         return
+    try:
+        enough = memory is None or parse_bytes(memory) >= _LEAST
+    except ValueError:
+        enough = False
+    if not enough:
+        raise OptionError(f"--memory {memory} should be a size such as 2GB, and no less than 500MB.")
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:

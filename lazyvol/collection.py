@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,30 +12,28 @@ import pandas as pd
 import xarray as xr
 
 from lazyvol.chunks import Chunks
-from lazyvol.conversion import OUTCOME, convert
+from lazyvol.collecting import entries_below
+from lazyvol.conversion import LEFT_OUT, OUTCOME, SETTLED, convert, require_options
 from lazyvol.coverage import coverage, plot_coverage
 from lazyvol.errors import OptionError, SeriesChoiceError
 from lazyvol.gallery import View, table_html
 from lazyvol.inventory import (
     COLUMNS,
+    NOT_SAVED,
     Entry,
     Key,
     applied,
-    dicom_entries,
     open_entry,
-    patients_of,
+    plain_text,
     row_without_identifiers,
     short_name,
-    store_entry,
 )
 from lazyvol.known import HeaderCache, default_cache
-from lazyvol.ledger import Ledger
-from lazyvol.nifti_files import is_nifti
 from lazyvol.ondemand import node_of
 from lazyvol.privacy import Identifiers, read_key
-from lazyvol.records import Instance, Skipped
-from lazyvol.series import group_series
-from lazyvol.trees import scan_tree
+from lazyvol.records import Skipped
+from lazyvol.store import save_zarr
+from lazyvol.volume import open_volume
 from lazyvol.work import client_in_use, each_result, reason_of
 
 __all__ = ["Collection", "open_collection"]
@@ -81,22 +79,7 @@ def open_collection(
     path = os.fspath(root)
     path = path if "://" in path else os.path.abspath(path)
     kept = HeaderCache(default_cache() if cache == "auto" else cache or "")
-    tree = scan_tree(path, cache=kept, client=client_in_use(client), progress=bool(progress))
-    members: dict[str, list[Instance]] = defaultdict(list)
-    for instance in tree.instances:
-        members[instance.series_uid].append(instance)
-    series = group_series(tree.instances)
-    key = read_key()
-    patients = patients_of(series, key, kept)
-    entries = [e for s in series for e in dicom_entries(s, members[s.uid], patients[s.uid], key)]
-    files = [s.path for s in tree.skipped if is_nifti(s.path)]
-    skipped = [s for s in tree.skipped if not is_nifti(s.path)]
-    ledgers: dict[str, Ledger] = {}
-    for store in (*tree.stores, *files):
-        folder, name = os.path.split(store)
-        ledger = ledgers.setdefault(folder, Ledger.read(folder))
-        found = store_entry(store, path, ledger.series.get(name.removesuffix(".zarr"), {}))
-        entries.append(found) if isinstance(found, Entry) else skipped.append(found)
+    entries, skipped = entries_below(path, kept, client_in_use(client), progress=bool(progress))
     return Collection(path, entries, skipped)
 
 
@@ -109,11 +92,15 @@ class Collection(Mapping[Key, xr.DataArray]):
         self.skipped = tuple(skipped)
         """Files and stores that were left out, with the reason."""
         self._entries: dict[Key, Entry] = {}
+        names: set[str] = set()
         for entry in entries:
-            key = entry.key
+            key, name, n = entry.key, entry.row["name"], 1
             while key in self._entries:  # a store of a series beside the series itself
                 key = (key[0], key[1] + 1)
-            self._entries[key] = entry
+            while name in names:
+                name, n = f"{entry.row['name']}-{n}", n + 1
+            names.add(name)
+            self._entries[key] = replace(entry, row={**entry.row, "name": name})
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -149,6 +136,10 @@ class Collection(Mapping[Key, xr.DataArray]):
         """
         return open_entry(self._entry(key), **options)
 
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the volume of a key, or something else if it is none."""
+        return self.open(key) if key in self else default
+
     def _entry(self, key: Key | str) -> Entry:
         found = key
         if isinstance(key, str):
@@ -159,16 +150,22 @@ class Collection(Mapping[Key, xr.DataArray]):
             )
         return self._entries[found]  # type: ignore[index]  # a key of it
 
-    @cached_property
+    @property
     def table(self) -> pd.DataFrame:
         """One row for each grid; its columns are those of `lazyvol.inventory.COLUMNS`, its index is the key."""
-        index = pd.MultiIndex.from_tuples(list(self._entries), names=["series_uid", "stack"])
-        return pd.DataFrame([e.row for e in self._entries.values()], index=index, columns=list(COLUMNS))
+        return self._table.copy()
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        return pd.DataFrame([e.row for e in self._entries.values()], index=self._index(), columns=list(COLUMNS))
+
+    def _index(self) -> pd.MultiIndex:
+        return pd.MultiIndex.from_tuples(list(self._entries), names=["series_uid", "stack"])
 
     @cached_property
     def skipped_reasons(self) -> pd.DataFrame:
         """What was left out, by reason: how many files, and the first of them."""
-        rows = pd.DataFrame([(s.reason, s.path) for s in self.skipped], columns=["reason", "path"])
+        rows = pd.DataFrame([(s.reason, plain_text(s.path)) for s in self.skipped], columns=["reason", "path"])
         grouped = rows.groupby("reason", sort=False)["path"].agg(["count", "first"])
         return grouped.rename(columns={"count": "files"}).sort_values("files", ascending=False)
 
@@ -191,10 +188,18 @@ class Collection(Mapping[Key, xr.DataArray]):
             raise OptionError(f"{expression!r} cannot be evaluated on the table: {error}.") from error
         return self.select(kept)
 
-    def select(self, keys: Iterable[Key]) -> Collection:
-        """Return the part of the collection with these keys."""
+    def select(self, keys: Any) -> Collection:
+        """Return the part of the collection with these keys, or names of the table.
+
+        Raises
+        ------
+        SeriesChoiceError
+            If one of them is none.
+        """
+        wanted = [keys] if isinstance(keys, str | None) or keys in self else keys
+        keys_of = {id(entry): key for key, entry in self._entries.items()}
         part = Collection(self.root, [], self.skipped)
-        part._entries = {(str(k[0]), int(k[1])): self._entry((str(k[0]), int(k[1]))) for k in keys}
+        part._entries = {keys_of[id(e)]: e for e in map(self._entry, wanted)}
         return part
 
     def save(self, path: str | os.PathLike[str], *, identifiers: Identifiers = "none") -> None:
@@ -217,7 +222,8 @@ class Collection(Mapping[Key, xr.DataArray]):
             row = row_without_identifiers(entry.row, key, secret)
             uids = {"series_uid": key[0], "study_uid": entry.row["study_uid"]} if identifiers == "uids" else {}
             rows.append({k: list(v) if isinstance(v, tuple) else v for k, v in (row | uids).items()})
-        table = pd.DataFrame(rows)
+        names = ["series_uid", "stack", *(n for n in COLUMNS if n not in NOT_SAVED)]
+        table = pd.DataFrame(rows, columns=names)
         if name.endswith(".csv"):
             table.map(lambda v: " ".join(map(str, v)) if isinstance(v, list) else v).to_csv(name, index=False)
         elif name.endswith(".parquet"):
@@ -295,6 +301,9 @@ class Collection(Mapping[Key, xr.DataArray]):
             A row for each grid, with the key as index; what failed has the reason in the column ``error``.
         """
         part = self if where is None else self.query(where)
+        if not callable(function):
+            raise OptionError(f"{function!r} is no function of a volume.")
+        require_options(options, open_volume, LEFT_OUT, "of open_volume")
         entries = list(part._entries.items())
         tasks = [(function, entry, options) for _, entry in entries]
         rows: dict[int, dict[Hashable, Any]] = {}
@@ -304,8 +313,8 @@ class Collection(Mapping[Key, xr.DataArray]):
             for n, found in each_result(applied, tasks, client_in_use(client)):
                 rows[n] = {"error": reason_of(found)} if isinstance(found, BaseException) else {**found, "error": ""}
                 bar.update(1)
-        index = pd.MultiIndex.from_tuples([key for key, _ in entries], names=["series_uid", "stack"])
-        return pd.DataFrame([rows[n] for n in range(len(entries))], index=index)
+        table = pd.DataFrame([rows[n] for n in range(len(entries))], index=part._index())
+        return table.assign(error=table.pop("error") if len(table) else "")
 
     def save_zarr(
         self,
@@ -335,7 +344,8 @@ class Collection(Mapping[Key, xr.DataArray]):
             A ``dask.distributed`` client; that in use if None. There each series is one task, on one thread; one whose
             worker is lost is given to another.
         on_error
-            ``"record"``, or ``"raise"`` at the first series that fails.
+            ``"record"``, or ``"raise"`` at the first series that fails; ``"fill"`` for ``"record"``, and NaN in place
+            of frames that cannot be read.
         identifiers
             As for `lazyvol.save_zarr`.
         progress
@@ -357,10 +367,13 @@ class Collection(Mapping[Key, xr.DataArray]):
         OptionError
             If an option cannot be.
         """
-        if on_error not in ("record", "raise") or identifiers not in ("none", "uids"):
-            raise OptionError(
-                f"on_error={on_error!r} can be 'record' or 'raise', identifiers={identifiers!r} 'none' or 'uids'."
-            )
+        if on_error not in ("record", "raise", "fill"):
+            raise OptionError(f"on_error={on_error!r} can be 'record', 'raise' or 'fill'.")
+        if identifiers not in ("none", "uids"):
+            raise OptionError(f"identifiers={identifiers!r} can be 'none' or 'uids'.")
+        require_options(choices, open_volume, LEFT_OUT, "of open_volume")
+        require_options(options or {}, save_zarr, SETTLED, "of save_zarr")
+        choices |= {"on_error": "fill"} if on_error == "fill" else {}
         part = self if where is None else self.query(where)
         inside = os.path.join(os.path.abspath(os.fspath(out)), "")
         part = part.select([k for k, e in part._entries.items() if not e.files.startswith(inside)])
@@ -375,8 +388,7 @@ class Collection(Mapping[Key, xr.DataArray]):
             on_error=on_error,
             progress=progress,
         )
-        index = pd.MultiIndex.from_tuples(list(part._entries), names=["series_uid", "stack"])
-        return pd.DataFrame(found, index=index, columns=["name", *OUTCOME])
+        return pd.DataFrame(found, index=part._index(), columns=["name", *OUTCOME])
 
     def describe(self) -> pd.DataFrame:
         """Return how fields of view, spacings and slice thickness spread, from headers alone: a row for each kind."""

@@ -7,22 +7,29 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from inspect import signature
 from typing import Any
 
 import zarr
 
-from lazyvol.errors import StoreError
-from lazyvol.inventory import Entry, open_entry, row_without_identifiers
+from lazyvol.errors import LazyvolError, OptionError, StoreError
+from lazyvol.inventory import Entry, open_entry, row_without_identifiers, short_name
 from lazyvol.ledger import TABLE, Ledger, Record
 from lazyvol.lock import locked
+from lazyvol.opened import lazy_store
 from lazyvol.privacy import Identifiers, using_key
 from lazyvol.store import save_zarr
 from lazyvol.work import each_result, reason_of
 
-__all__ = ["OUTCOME", "convert"]
+__all__ = ["LEFT_OUT", "OUTCOME", "SETTLED", "convert", "require_options"]
+
+LEFT_OUT = frozenset({"source", "series", "stack", "siblings", "like"})
+"""Arguments of `open_volume` that a collection settles."""
+SETTLED = frozenset({"volume", "store", "group", "overwrite", "compute", "progress", "identifiers"})
+"""Arguments of `save_zarr` that a conversion settles."""
 
 OUTCOME = ("status", "reason", "seconds", "bytes_written", "content")
 """What is said of a series beside its row: done, failed or left out; why; how long; how much; its checksum."""
@@ -65,8 +72,14 @@ def convert(
         raise StoreError(f"{out} is no folder for stores. Give a folder on disk, which is made if it is absent.")
     with locked(out):
         ledger = Ledger.read(out)
+        told_key = short_name("the key", key)
+        if ledger.run.get("key", told_key) != told_key:
+            raise StoreError(
+                f"{out} was made under another key, so its stores have other names. Set LAZYVOL_KEY to that key, or "
+                "give another folder."
+            )
         asked = {"identifiers": identifiers, **options, **choices}
-        ledger.add({"lazyvol": version("lazyvol"), "options": _plain(asked), "series": len(entries), "at": time.time()})
+        ledger.add({"lazyvol": version("lazyvol"), "options": _plain(asked), "series": len(entries), "key": told_key})
         stamp = json.dumps(_plain(asked), sort_keys=True)
         told: dict[int, Record] = {}
         tasks = []
@@ -82,18 +95,30 @@ def convert(
             bar.done([entries[n] for n, r in told.items() if "status" in r])
             saving = {"identifiers": identifiers, **options}
             work = [(e, os.path.join(out, f"{told[n]['name']}.zarr"), saving, dict(choices), key) for n, e in tasks]
+            failures: list[BaseException] = []
             for k, outcome in each_result(_save, work, client):
                 n, entry = tasks[k]
                 failed = isinstance(outcome, BaseException)
-                hidden = [*entry.paths, os.path.dirname(entry.paths[0])]
+                failures += [outcome] * failed
+                hidden = [*entry.paths, os.path.dirname(entry.paths[0]), entry.row["description"] or entry.files]
                 said = {"status": "failed", "reason": reason_of(outcome, hidden)} if failed else outcome
                 ledger.add(told[n] | said)
                 told[n] = {**ledger.series[told[n]["name"]], "error": outcome if failed else None}
                 bar.done([entry], failed=failed)
                 if failed and on_error == "raise":
                     raise outcome
+        if tasks and len(failures) == len(tasks) and all(isinstance(e, OptionError) for e in failures):
+            raise failures[0]  # an option is wrong, not each of the series
         _write_table(out, ledger)
     return [told[n] for n in range(len(entries))]
+
+
+def require_options(given: Any, function: Callable[..., Any], settled: Collection[str], what: str) -> None:
+    """Raise if options are not those of a function, or are settled already."""
+    known = sorted(set(signature(function).parameters) - set(settled))
+    unknown = sorted(set(given) - set(known)) if isinstance(given, Mapping) else [repr(given)]
+    if unknown:
+        raise OptionError(f"{unknown[0]!r} is no option {what} for a collection; these are {', '.join(known)}.")
 
 
 def _row(entry: Entry, identifiers: str, key: bytes) -> Record:
@@ -116,7 +141,11 @@ def _plain(content: Any) -> Any:
 
 
 def _is_whole(out: str, name: str) -> bool:
-    return os.path.exists(os.path.join(out, f"{name}.zarr", "zarr.json"))
+    try:
+        lazy_store(os.path.join(out, f"{name}.zarr"))
+    except LazyvolError:
+        return False
+    return True
 
 
 def _save(entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping[str, Any], key: bytes) -> Record:
@@ -127,8 +156,6 @@ def _save(entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping[
 
 def _saved(entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping[str, Any]) -> Record:
     began = time.perf_counter()
-    if entry.row["refusal"]:
-        raise StoreError(f"does not open: {entry.row['refusal']}")
     volume = open_entry(entry, **choices)
     save_zarr(volume, path, overwrite=True, **options)
     about: Any = zarr.open_group(path, mode="r").attrs["lazyvol"]

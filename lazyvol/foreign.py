@@ -21,13 +21,25 @@ from lazyvol.convention import geometry_coordinates
 from lazyvol.errors import Finding, StoreError, finding
 from lazyvol.nifti import NiftiHeader, nifti_header
 from lazyvol.omezarr import LENGTHS, TIMES, Level, image_metadata, read_level
+from lazyvol.place import Place
 from lazyvol.placement import Placement, place_level
 
-__all__ = ["ForeignImage", "foreign_volume", "is_foreign"]
+__all__ = ["ForeignImage", "foreign_volume", "is_foreign", "paths_of_image"]
 
 ZYX_AXES: Final = ("z", "y", "x")
 _COLOURS: Final = (("r", "g", "b"), ("red", "green", "blue"))
 _TAKEN: Final = ("geometry", "image", "sample")
+
+
+def paths_of_image(place: Place) -> set[str]:
+    """Return what an OME-Zarr image of another tool has at the root of a store: its metadata and its levels."""
+    found = {"zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray"}
+    try:
+        group = zarr.open_group(place.store, mode="r")
+        levels: Any = (image_metadata(group.attrs) or {})["multiscales"][0]["datasets"]
+        return found | {str(level["path"]).split("/")[0] for level in levels}
+    except Exception:  # it is no image, or a damaged one
+        return found
 
 
 def is_foreign(group: zarr.Group) -> bool:

@@ -54,6 +54,8 @@ def _cells(row: Any) -> list[str]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, tuple) and all(isinstance(v, str) for v in value):
+        return ", ".join(value)
     if isinstance(value, tuple):
         return " x ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in value)
     return str(value)

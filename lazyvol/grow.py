@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 import zarr
@@ -96,6 +97,17 @@ def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") ->
         finish(place, plan, checksums, None, label=there.label)
 
 
+def _replaced(before: Any, new: Any, places: list[tuple[int, int]], axis: int = 0) -> Any:
+    """Return an array with a part in place of its own, of which nothing is read."""
+    if axis == before.ndim:
+        return new
+    start, end = places[axis]
+    front = (slice(None),) * axis
+    within = _replaced(before[(*front, slice(start, end))], new, places, axis + 1)
+    parts = before[(*front, slice(0, start))], within, before[(*front, slice(end, None))]
+    return da.concatenate([part for part in parts if part.shape[axis]], axis)  # type: ignore[no-untyped-call]
+
+
 def save_region(volume: xr.DataArray, store: StoreLike) -> None:
     """Write the values of a part of a store's volume in place, at all its levels.
 
@@ -130,8 +142,7 @@ def save_region(volume: xr.DataArray, store: StoreLike) -> None:
     new = _as_stored(volume, about, there.plan.arrangement)
     before = there.plan.volume
     places = {str(d): _place_of(before, new, str(d), place.name) for d in before.dims}
-    data = before.data.copy()
-    data[tuple(slice(*places[str(d)]) for d in before.dims)] = new.data
+    data = _replaced(before.data, new.data, [places[str(d)] for d in before.dims])
     plan = replace(there.plan, volume=before.copy(data=data), fingerprint=_changed_fingerprint(about, new))
     with _changing(place, about, {"what": "region"}):
         checksums = rewrite(place, plan, there.checksums, places)

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -15,7 +15,7 @@ import xarray as xr
 from dask.base import compute as dask_compute
 
 from lazyvol.convention import findings_of, geometry_coordinates, geometry_of
-from lazyvol.errors import LazyvolError, StoreError
+from lazyvol.errors import DicomReadError, LazyvolError, OptionError
 from lazyvol.geometry import Geometry
 from lazyvol.known import HeaderCache, Known, Stamp
 from lazyvol.nifti_files import is_nifti, open_nifti
@@ -31,11 +31,13 @@ from lazyvol.volume import open_volume
 __all__ = [
     "applied",
     "COLUMNS",
+    "NOT_SAVED",
     "Entry",
     "Key",
     "dicom_entries",
     "open_entry",
     "patients_of",
+    "plain_text",
     "row_without_identifiers",
     "short_name",
     "store_entry",
@@ -43,6 +45,18 @@ __all__ = [
 
 Key = tuple[str, int]
 """SeriesInstanceUID, and number of the stack in its series; for a store its path below the root, and 0."""
+
+# fmt: off
+MODALITIES = frozenset({
+    "AR", "ASMT", "AU", "BDUS", "BI", "BMD", "CFM", "CR", "CT", "CTPROTOCOL", "DG", "DMS", "DOC", "DX", "ECG", "EEG",
+    "EMG", "EOG", "EPS", "ES", "FID", "GM", "HC", "HD", "IO", "IOL", "IVOCT", "IVUS", "KER", "KO", "LEN", "LS", "M3D",
+    "MG", "MR", "NM", "OAM", "OCT", "OP", "OPM", "OPT", "OPTBSV", "OPTENF", "OPV", "OSS", "OT", "PA", "PLAN", "POS",
+    "PR", "PT", "PX", "REG", "RESP", "RF", "RG", "RTDOSE", "RTIMAGE", "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD",
+    "RTSEGANN", "RTSTRUCT", "RWV", "SEG", "SM", "SMR", "SR", "SRF", "STAIN", "TEXTUREMAP", "TG", "US", "VA", "XA",
+    "XAPROTOCOL", "XC",
+})
+# fmt: on
+"""Defined terms of Modality (DICOM PS3.3 C.7.3.1.1.1): what may be in the name of a store."""
 
 COLUMNS = {
     "patient": "a name for the patient: PatientID under the user's key",
@@ -70,6 +84,8 @@ COLUMNS = {
     "path": "folder of its first file, or store",
 }
 """The columns of the table of a collection; its index is the key, series_uid and stack."""
+NOT_SAVED = frozenset({"description", "number", "path"})
+"""Columns of which nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +122,11 @@ def open_entry(entry: Entry, **options: Any) -> xr.DataArray:
         return open_zarr(entry.files, **options)
     if entry.row["kind"] == "nifti":
         return open_nifti(entry.files, **options)
+    if entry.stamp and _stamp(entry.paths) != entry.stamp:
+        raise DicomReadError(
+            f"the files of {entry.row['path']} are not what they were when their collection was opened. Open the "
+            "collection again."
+        )
     return open_volume(entry.paths, stack=entry.key[1], **options)
 
 
@@ -121,20 +142,20 @@ def short_name(text: str, key: bytes) -> str:
     return base64.b32encode(digest[:8]).decode().rstrip("=").lower()
 
 
-def patients_of(found: Iterable[Series], key: bytes, cache: HeaderCache) -> dict[str, str]:
+def patients_of(found: Iterable[Series], key: bytes, cache: HeaderCache) -> list[str]:
     """Return a name for the patient of each series: PatientID of one of its files, under the key."""
     label = f"patients {short_name('patients', key)}"
     known, seen = cache.known([label])[label], {}
-    names: dict[str, str] = {}
+    names = []
     for series in found:
         instance = series.stacks[0].slices[0].instance
-        stamp = Stamp(instance.size, instance.modified, 0)
+        stamp = Stamp(instance.size, instance.modified, instance.modified, 0)
         stored = known.get(instance.path)
         if stored is None or stored[0] != stamp:
             said = read_patient(instance)
             stored = stamp, f"patient-{short_name(said, key)}" if said else "patient-unknown"
         seen[instance.path] = stored
-        names[series.uid] = stored[1]
+        names.append(stored[1])
     kept: Known = {**known, **seen}
     if len(kept) != len(known) or any(known[path] != entry for path, entry in seen.items()):
         cache.keep([(label, kept)])
@@ -145,20 +166,19 @@ def dicom_entries(series: Series, members: Iterable[Instance], patient: str, key
     """Yield the stacks of a series, all of whose files are given: copies that it does not use too."""
     instances = sorted(members, key=lambda i: i.path)
     files = "\0".join(i.path for i in instances)
-    said = "".join(f"{i.uid} {i.size} {i.modified}\n" for i in instances)
-    stamp = hmac.new(key, said.encode(), hashlib.sha256).hexdigest()
+    stamp = _stamp([i.path for i in instances])
     size = sum(i.size for i in instances)
-    token = short_name(series.uid, key)
+    token = short_name(f"{series.study_uid} {series.uid}", key)
     for stack in series.stacks:
         row = _row(series, stack, instances[0]) | {
             "patient": patient,
-            "name": f"{series.modality or 'OT'}-{token}-{stack.number}",
+            "name": f"{series.modality if series.modality in MODALITIES else 'OT'}-{token}-{stack.number}",
             "files": len(instances),
             "bytes_on_disk": size,
         }
         attrs: dict[str, Any] = quantity(stack.slices[:1], dict(stack.slices[0].instance.values))
         attrs |= {"Modality": series.modality, "findings": [f.to_json() for f in stack.findings]}
-        yield Entry(stack.key, row, files, stamp, _variables(stack), attrs)
+        yield Entry(stack.key, row, files, stamp, _variables(stack, key), attrs)
 
 
 def _row(series: Series, stack: Stack, first: Instance) -> dict[str, Any]:
@@ -181,7 +201,7 @@ def _row(series: Series, stack: Stack, first: Instance) -> dict[str, Any]:
         "findings": tuple(f.code for f in stack.findings),
         "refusal": stack.refusal,
         "kind": "dicom",
-        "path": os.path.dirname(first.path),
+        "path": plain_text(os.path.dirname(first.path)),
     }
 
 
@@ -197,16 +217,37 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def _variables(stack: Stack) -> dict[str, xr.Variable]:
-    """Return the coordinates of the dimensions of a stack, which cost no look at its images."""
-    found = geometry_coordinates(stack.geometry, stack.slice_positions)
+def _variables(stack: Stack, key: bytes) -> dict[str, xr.Variable]:
+    """Return the coordinates of the dimensions of a stack, which cost no look at its images; without its UIDs."""
+    geometry = replace(stack.geometry, frame_of_reference=pseudonym(stack.geometry.frame_of_reference, key))
+    found = geometry_coordinates(geometry, stack.slice_positions)
     for axis in stack.axes:
         attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
         found[axis.name] = xr.Variable((axis.name,), list(axis.labels), attrs)
     return found
 
 
-def store_entry(path: str, root: str, said: Mapping[str, Any]) -> Entry | Skipped:
+def _stamp(paths: Iterable[str]) -> str:
+    """Return what changes when one of some files does; empty where they are not on disk."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if "://" in path:
+            return ""
+        try:
+            status = os.stat(path)
+        except OSError:
+            digest.update(b"gone")
+        else:
+            digest.update(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def plain_text(text: str) -> str:
+    """Return a text that any table can hold: names of files may be no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def store_entry(path: str, root: str, said: Mapping[str, Any], key: bytes) -> Entry | Skipped:
     """Return the entry of a store or a NIfTI file, or why it does not open.
 
     Parameters
@@ -220,18 +261,21 @@ def store_entry(path: str, root: str, said: Mapping[str, Any]) -> Entry | Skippe
         volume = open_nifti(path, chunks=None) if is_nifti(path) else lazy_store(path)
         geometry = geometry_of(volume)
     except LazyvolError as error:
-        return Skipped(path, str(error).partition(". ")[0], damaged=True)
-    name = os.path.relpath(path, root) if "://" not in path else path
+        return Skipped(path, str(error).partition(". ")[0].replace(path, "it"), damaged=True)
+    except Exception as error:  # whatever becomes of metadata that somebody wrote
+        return Skipped(path, f"its metadata are damaged: {type(error).__name__}", damaged=True)
+    name = plain_text(os.path.relpath(path, root) if "://" not in path else path)
+    modality = str(volume.attrs.get("Modality", ""))
     sizes = [os.path.getsize(path)] if os.path.isfile(path) else _sizes(path)
     row = {
         "patient": said.get("patient", ""),
         "study_uid": said.get("study_uid", ""),
-        "name": said.get("name", os.path.basename(path).removesuffix(".gz").rpartition(".")[0]),
-        "modality": str(volume.attrs.get("Modality", "")),
+        "name": said.get("name", f"{modality if modality in MODALITIES else 'OT'}-{short_name(name, key)}-0"),
+        "modality": modality,
         "number": None,
         "description": "",
         "body_part": str(volume.attrs.get("BodyPartExamined", "")),
-        "images": int(volume.size // max(1, volume.sizes.get("y", 1) * volume.sizes.get("x", 1))),
+        "images": prod(n for d, n in volume.sizes.items() if d not in ("y", "x", "sample")),
         "dims": tuple(map(str, volume.dims)),
         "shape": volume.shape,
         **_extent(geometry),
@@ -244,12 +288,13 @@ def store_entry(path: str, root: str, said: Mapping[str, Any]) -> Entry | Skippe
         "findings": tuple(f.code for f in findings_of(volume)),
         "refusal": "",
         "kind": "nifti" if is_nifti(path) else "store",
-        "path": path,
+        "path": plain_text(path),
     }
-    key = (str(said["series_uid"]), int(said["stack"])) if "series_uid" in said else (name, 0)
+    told = (str(said["series_uid"]), int(said["stack"])) if "series_uid" in said else (name, 0)
     variables = {str(n): c.variable for n, c in volume.coords.items() if n in volume.dims or n == "geometry"}
     attrs = {k: volume.attrs[k] for k in ("long_name", "units", "Modality", "findings") if k in volume.attrs}
-    return Entry(key, row, path, "", variables, attrs)
+    stamp = _stamp([path if is_nifti(path) else os.path.join(path, "zarr.json")])
+    return Entry(told, row, path, stamp, variables, attrs)
 
 
 def _sizes(path: str) -> list[int]:
@@ -261,7 +306,7 @@ def _sizes(path: str) -> list[int]:
 
 def row_without_identifiers(row: Mapping[str, Any], key: Key, secret: bytes) -> dict[str, Any]:
     """Return a row as it may be saved: UIDs under a keyed name, no description, number or path."""
-    kept = {k: v for k, v in row.items() if k not in ("description", "number", "path")}
+    kept = {k: v for k, v in row.items() if k not in NOT_SAVED}
     return (
         {"series_uid": pseudonym(key[0], secret), "stack": key[1]}
         | kept
@@ -271,10 +316,10 @@ def row_without_identifiers(row: Mapping[str, Any], key: Key, secret: bytes) -> 
 
 def applied(function: Callable[[xr.DataArray], Any], entry: Entry, options: Mapping[str, Any]) -> dict[Any, Any]:
     """Return what a function makes of a volume, as columns of a table."""
-    if entry.row["refusal"]:
-        raise StoreError(f"does not open: {entry.row['refusal']}")
     found = function(open_entry(entry, **options))
     found = dict(found) if isinstance(found, Mapping) and not isinstance(found, xr.Dataset) else {"result": found}
+    if "error" in found:
+        raise OptionError("the function returns something called 'error', which is the column of failures. Rename it.")
     (computed,) = dask_compute(found)  # type: ignore[no-untyped-call]
     return {name: _plain(value) for name, value in computed.items()}
 

@@ -1,7 +1,7 @@
 """Headers that were read before, kept in one SQLite file of the user.
 
 Nothing in it is believed that does not fit: a record counts for a file of the same size, time of change and inode, and
-the bytes of a folder's records count if their digest is right. A file that SQLite cannot read is made anew.
+the bytes of a folder's records count if their digest is right. A file that SQLite cannot read is put aside.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class Stamp(NamedTuple):
     """Bytes."""
 
     modified: int
-    """Last change, ns since 1970."""
+    """When its content was last changed, ns since 1970; programs may set it back."""
+
+    changed: int
+    """When it was last changed in any way, ns since 1970."""
 
     inode: int
     """Its number in the file system."""
@@ -45,7 +48,7 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
         """Return that of a file."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 _CLASSES = {
@@ -102,7 +105,7 @@ class HeaderCache:
         latest = time.time_ns() - _FRESH
         rows = []
         for folder, known in folders:
-            settled = {name: entry for name, entry in known.items() if entry[0].modified < latest}
+            settled = {name: entry for name, entry in known.items() if entry[0].changed < latest}
             content = zlib.compress(pickle.dumps(settled, 5), 1)
             rows.append((os.fsencode(folder), self._digest(content), content))
 
@@ -126,10 +129,10 @@ class HeaderCache:
                     return work(connection)
             except sqlite3.OperationalError:  # no room, no right, or another process holds it for too long
                 self.works = False
-            except sqlite3.DatabaseError:
+            except sqlite3.DatabaseError:  # whatever it is, it may be dear to somebody
                 for name in (self.path, f"{self.path}-wal", f"{self.path}-shm"):
                     with suppress(OSError):
-                        os.remove(name)
+                        os.replace(name, f"{name}.damaged")
             except (OSError, UnicodeEncodeError):
                 self.works = False
         return None
@@ -143,6 +146,9 @@ class HeaderCache:
             raise OSError(f"{self.path} is no regular file")
         connection = sqlite3.connect(self.path, timeout=60)
         try:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if tables - {"folder"}:
+                raise OSError(f"{self.path} is the database of something else")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("CREATE TABLE IF NOT EXISTS folder (path BLOB PRIMARY KEY, digest BLOB, content BLOB)")

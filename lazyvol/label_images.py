@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from lazyvol.errors import GeometryError, OptionError
-from lazyvol.opened import lazy_store
+from lazyvol.errors import GeometryError, IncompleteStoreError, OptionError, StoreError
+from lazyvol.opened import lazy_store, root_of
 from lazyvol.place import Place
 
 __all__ = ["group_place", "is_label", "list_labels"]
@@ -26,6 +26,15 @@ def group_place(place: Place, group: str, volume: xr.DataArray) -> Place:
         raise OptionError(f"group={group!r} must be 'labels/' and a word, such as 'labels/organs'.")
     if volume.dtype.kind not in "iu":
         raise OptionError(f"labels are whole numbers, not {volume.dtype}. Save volume.astype('uint8').")
+    try:
+        root_of(place, "")
+    except IncompleteStoreError:
+        raise
+    except StoreError as error:
+        raise StoreError(
+            f"{place.name} is no store that lazyvol wrote, and labels are written beside the images of these. Save the "
+            "image first, save_zarr(open_zarr(...), another), or the labels as a store of their own."
+        ) from error
     _require_on_image(lazy_store(place.store), volume, place.name)
     return place.within(group)
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from lazyvol.errors import StoreError
+
 __all__ = ["LEDGER", "OURS", "TABLE", "Ledger"]
 
 LEDGER = "index.jsonl"
@@ -41,7 +43,10 @@ class Ledger:
     def read(cls, folder: str) -> Ledger:
         """Return what is there, empty if nothing is."""
         found = cls(folder)
-        with suppress(FileNotFoundError, NotADirectoryError), open(found.path, encoding="utf-8") as file:
+        with (
+            suppress(FileNotFoundError, NotADirectoryError),
+            open(found.path, encoding="utf-8", errors="replace") as file,
+        ):
             for line in file:
                 with suppress(ValueError):
                     found._take(json.loads(line))
@@ -54,13 +59,19 @@ class Ledger:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add a line: of a series if it has a name, else of a run."""
-        line = json.dumps(record, ensure_ascii=False, default=list)
-        with open(self.path, "a+b") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # of a writer that was stopped
-                    file.write(b"\n")
-            file.write(f"{line}\n".encode())
+        line = json.dumps(record, default=list)
+        try:
+            with open(self.path, "a+b") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":  # of a writer that was stopped
+                        file.write(b"\n")
+                file.write(f"{line}\n".encode())
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written: {error.strerror or error}. Make room, or mend that, and call again: "
+                "what is done is not done again."
+            ) from error
         self._take(json.loads(line))
 
     def _take(self, record: Any) -> None:
@@ -70,7 +81,9 @@ class Ledger:
             self.run = record
 
     def counts(self) -> dict[str, int]:
-        """Return how many series are done, failed, and yet to come."""
-        done = sum(r.get("status") == "done" for r in self.series.values())
+        """Return how many series are done, failed and yet to come, and how many were done and have no store now."""
+        done = [name for name, r in self.series.items() if r.get("status") == "done"]
+        lost = sum(not os.path.exists(os.path.join(self.folder, f"{name}.zarr", "zarr.json")) for name in done)
         failed = sum(r.get("status") == "failed" for r in self.series.values())
-        return {"done": done, "failed": failed, "to come": max(0, int(self.run.get("series", 0)) - done - failed)}
+        left = max(0, int(self.run.get("series", 0)) - len(done) - failed)
+        return {"done": len(done) - lost, "failed": failed, "to come": left} | ({"lost": lost} if lost else {})

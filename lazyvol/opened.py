@@ -246,7 +246,12 @@ def _incomplete(name: str, place: Place, base: str, about: About | None) -> Inco
             sizes = shard_sizes(place, path, array) if array else {}
             total += len(sizes)
             lacks += [f"{path}/{shard}" for shard, size in sizes.items() if not size]
-    if about.get("complete") and not lacks:
+    if about.get("complete") and not lacks and not total:
+        return IncompleteStoreError(
+            f"{name} is incomplete: the metadata of its arrays are absent or damaged. Call save_zarr with the same "
+            "volume to mend it, or restore them."
+        )
+    if about.get("complete") and not lacks and place.name.endswith(".partial"):
         return IncompleteStoreError(
             f"{name} is whole in {place.name}, and its writer was stopped before it had its name. Rename that folder, "
             "or call save_zarr with the same volume."
@@ -254,5 +259,5 @@ def _incomplete(name: str, place: Place, base: str, about: About | None) -> Inco
     return IncompleteStoreError(
         f"{name} is incomplete: {total - len(lacks)} of {total or 'an unknown number of'} shards are in "
         f"{place.name}{f'; {lacks[0]} is absent or empty' if lacks else ''}. Call save_zarr with the same volume to go "
-        "on with it, or remove that folder."
+        f"on with it{f' (group={base!r})' if base else ', or remove that folder'}."
     )

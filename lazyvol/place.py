@@ -238,6 +238,8 @@ def place_of(store: Any, *, writable: bool) -> Place:
     OptionError
         If it is neither a path nor a store of zarr.
     """
+    if isinstance(store, Store) and writable and store.read_only:
+        raise OptionError(f"{store} is opened for reading only. Open it for writing, or give its path.")
     if isinstance(store, LocalStore):
         return LocalPlace(str(store.root))
     if isinstance(store, Store):

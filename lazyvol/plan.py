@@ -178,7 +178,10 @@ def plan_of(
     cut = store_chunks(order, sizes.values(), volume.dtype, **asked)
     if odd := [d for d, n in asked["shards"].items() if n < sizes[d] and n % cut.chunks[d]]:
         raise OptionError(f"shards={shards!r} must be multiples of the chunks, {cut.chunks}: along {', '.join(odd)}.")
-    spacing = dict(zip(SPACE, geometry_of(volume).spacing, strict=True))
+    geometry = geometry_of(volume)
+    spacing = dict(zip(SPACE, geometry.spacing, strict=True))
+    if geometry.slice_positions:  # a mean over the widest gap should not reach further than one over a row
+        spacing["z"] = float(np.abs(np.diff(geometry.slice_positions)).max())
     factors = halves_of(
         {d: sizes[d] for d in SPACE}, spacing, {d: cut.slabs[d] for d in SPACE}, None if levels == "auto" else levels
     )

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib import metadata
@@ -24,9 +24,11 @@ from dask.delayed import delayed
 
 from lazyvol.appearing import appear, keep_only, sweep
 from lazyvol.convention import strict
+from lazyvol.coordinates import digest_in
 from lazyvol.errors import LazyvolError, OptionError, StoreError
 from lazyvol.failures import ImagesByFrame, failures_told, filled_finding
 from lazyvol.finishing import finish
+from lazyvol.foreign import paths_of_image
 from lazyvol.label_images import group_place, is_label, list_labels
 from lazyvol.lock import LOCK, announced, locked, require_silent
 from lazyvol.ome import Version
@@ -34,7 +36,7 @@ from lazyvol.place import LocalPlace, Place, StoreLike, place_of, unwritable
 from lazyvol.plan import Codec, Lengths, Levels, Plan, plan_of
 from lazyvol.privacy import Identifiers, read_key, without_identifiers
 from lazyvol.shards import check_shard
-from lazyvol.stored import open_image, shard_sizes
+from lazyvol.stored import open_image, shard_form, shard_keys, shard_sizes
 from lazyvol.writing import Journal, Level, shard_tasks
 
 __all__ = ["save_zarr"]
@@ -175,21 +177,23 @@ def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
         if not os.path.lexists(place.path):
             return False
         if not os.path.isfile(os.path.join(place.path, "zarr.json")):
-            raise StoreError(f"{place.name} exists and is no Zarr store, so it is not overwritten. Give another name.")
+            older = os.path.exists(os.path.join(place.path, ".zgroup"))
+            kind = "a store of Zarr version 2" if older else "no Zarr store"
+            raise StoreError(f"{place.name} exists and is {kind}, so it is not overwritten. Give another name.")
     about = _root_attrs(place)
     if not local and (about is None or (about and not about.get("complete"))):
         if about is None:
             _require_own(place)
         return False
-    same = bool(about and about.get("complete")) and about is not None and about["fingerprint"] == plan.fingerprint
+    same = bool(about) and about is not None and about.get("fingerprint") == plan.fingerprint
     if not same and not overwrite:
         raise StoreError(
             f"{place.name} exists and is of another volume, or was saved with other options. Give another name, or "
             "overwrite=True."
         )
-    if about and not same:
+    if not same:
         _require_own(place)
-    return same and _has_all(place, plan)
+    return same and bool(about and about.get("complete")) and _has_all(place, plan, about or {}, proved=overwrite)
 
 
 _OURS = re.compile(r"zarr\.json|lazyvol\..*|coordinates|images|scale\d+")
@@ -197,8 +201,8 @@ _OURS = re.compile(r"zarr\.json|lazyvol\..*|coordinates|images|scale\d+")
 
 
 def _require_own(place: Place) -> None:
-    """Raise if there is something in a store that its volume does not make: it would be lost."""
-    others = sorted({key.split("/")[0] for key in place.all_keys()})
+    """Raise if there is something in a store that its image does not make: it would be lost."""
+    others = sorted({key.split("/")[0] for key in place.all_keys()} - paths_of_image(place))
     others = [name for name in others if not _OURS.fullmatch(name)]
     if others:
         raise StoreError(
@@ -207,14 +211,28 @@ def _require_own(place: Place) -> None:
         )
 
 
-def _has_all(place: Place, plan: Plan) -> bool:
-    """Return whether no shard is absent or empty."""
+def _has_all(place: Place, plan: Plan, about: Mapping[str, Any], *, proved: bool) -> bool:
+    """Return whether no shard is absent or empty, or another than was written if that has to be proved."""
     for image, _ in plan.arrangement.images(plan.volume.sizes):
         for path in (plan.path(image, n) for n in range(len(plan.cuts))):
             array = open_image(place, path)
             if array is None or not all(shard_sizes(place, path, array).values()):
                 return False
-    return True
+            known = _known(about, path, array)
+            if proved and known and _whole_shards(place, path, known, shard_form(array), known) != known:
+                return False
+    try:
+        return all(digest_in(place, group, plan.name) == said for group, said in about["coordinates"].items())
+    except (StoreError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _known(about: Mapping[str, Any], path: str, array: Any) -> dict[str, int]:
+    """Return what the root says of the shards of an array: their checksums by their keys."""
+    said = about.get("checksums")
+    keys = list(shard_keys(array).values())
+    known = said.get(path) if isinstance(said, dict) else None
+    return dict(zip(keys, known, strict=True)) if isinstance(known, list) and len(known) == len(keys) else {}
 
 
 def _root_attrs(place: Place) -> dict[str, Any] | None:
@@ -241,6 +259,10 @@ def _target(place: Place, plan: Plan, *, overwrite: bool) -> Iterator[Place | No
     with locked(unfinished.path) as require_ours:
         if _is_there(place, plan, overwrite=overwrite):
             yield None
+            return
+        if (_root_attrs(place) or {}).get("fingerprint") == plan.fingerprint:  # it lacks something: what else is there
+            yield place  # stays
+            require_ours()
             return
         sweep(unfinished.path)
         yield unfinished
@@ -275,11 +297,13 @@ def _fill(
     checksums: dict[str, dict[str, int]] = {}
     tasks = []
     with _writing(place):
+        before = _root_attrs(place) or {}
         begun, uid = _begin(place, plan, identifiers, overwrite=overwrite)
         for image, selection in plan.arrangement.images(plan.volume.sizes):
             levels = _levels(place, plan, image, begun=begun)
             for lv in levels:
-                checksums[lv.path] = _whole_shards(place, lv.path, lv.keys.values(), lv.form) if begun else {}
+                known = _known(before, lv.path, open_image(place, lv.path)) if begun else {}
+                checksums[lv.path] = _whole_shards(place, lv.path, lv.keys.values(), lv.form, known) if begun else {}
             absent = {lv.path: set(lv.keys.values()) - set(checksums[lv.path]) for lv in levels}
             data = plan.volume.isel(selection).data
             tasks += shard_tasks(data, levels, place, absent, nearest=plan.nearest, uid=uid)
@@ -344,14 +368,16 @@ def _clear(place: LocalPlace) -> None:
         shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.remove(entry.path)
 
 
-def _whole_shards(place: Place, path: str, keys: Any, form: Any) -> dict[str, int]:
-    """Return the CRC-32C of the shards that are there and whole."""
+def _whole_shards(place: Place, path: str, keys: Any, form: Any, known: Mapping[str, int]) -> dict[str, int]:
+    """Return the checksums of the shards that are there and whole, and those that are known where these are."""
     found = {}
     for key, size in place.sizes(path, keys).items():
         if size:
             try:
                 with place.reader(f"{path}/{key}") as read_at:
-                    found[key] = check_shard(read_at, form)
+                    checksum = check_shard(read_at, form)
+                if known.get(key, checksum) == checksum:
+                    found[key] = checksum
             except (OSError, ValueError):  # it is written again
                 continue
     return found

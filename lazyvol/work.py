@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import dask
+from cloudpickle import dumps as pickle_by_value  # type: ignore[import-untyped]
+
+from lazyvol.errors import OptionError
 
 __all__ = ["client_in_use", "each_result", "reason_of"]
 
+_UID = re.compile(r"\d+(\.\d+){4,}")
 _CLUSTER = {"distributed", "dask.distributed"}
 """Names of the scheduler of a cluster."""
 _WAITING = 2
@@ -43,6 +48,10 @@ def each_result(
     On a cluster each task runs whole on one thread of one worker, so that its memory is that of one task at a time; a
     task whose worker is lost is given to another one, up to ``distributed.scheduler.allowed-failures`` times.
     """
+    if client is not None and not callable(getattr(client, "submit", None)):
+        raise OptionError(f"client={client!r} is no dask.distributed.Client.")
+    if client is not None and getattr(client, "status", "running") != "running":
+        raise OptionError("the client is closed. Give one that is connected to its cluster.")
     if client is None:
         for n, arguments in enumerate(tasks):
             yield n, _outcome(function, arguments)
@@ -50,6 +59,13 @@ def each_result(
     from distributed import as_completed
 
     threads = max(1, sum(client.nthreads().values()))
+    try:
+        pickle_by_value((function, *tasks[:1]))
+    except Exception as error:
+        raise OptionError(
+            f"what is to be done cannot be sent to a cluster: {type(error).__name__}. Use no lock, file or generator in "
+            "the function."
+        ) from error
     waiting = iter(enumerate(tasks))
     numbers: dict[str, int] = {}
 
@@ -79,12 +95,18 @@ def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 def _alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """Do a task of a cluster on the thread that has it: its blocks are no tasks of the cluster."""
     with dask.config.set(scheduler="synchronous"):
-        return _outcome(function, arguments)
+        found = _outcome(function, arguments)
+    try:
+        pickle_by_value(found)
+    except Exception as error:
+        return OptionError(f"its result, a {type(found).__name__}, cannot be sent back: {type(error).__name__}")
+    return found
 
 
 def reason_of(error: BaseException, hidden: Sequence[str] = ()) -> str:
     """Return why something failed, in one line; paths that must not be written anywhere are left out."""
     text = " ".join(str(error).split()) or type(error).__name__
+    text = _UID.sub("...", text) if hidden else text
     for path in sorted(hidden, key=len, reverse=True):
         text = text.replace(path, "...")
         text = text.replace(os.path.basename(path), "...") if len(os.path.basename(path)) > 3 else text

@@ -196,6 +196,132 @@ def test_copies_of_a_series_are_named_as_when_it_is_opened_alone(tmp_path):
     assert made.codes(volume) == ["copies-dropped"]
 
 
+def test_a_key_that_is_none_gives_something_else_if_asked(found):
+    assert found.get("1.2.3") is None
+    assert found.get(next(iter(found))).ndim == 3
+
+
+def test_select_takes_one_key_several_or_names(found):
+    keys = list(found)
+    names = list(found.table["name"])
+    assert list(found.select(keys[0])) == list(found.select(names[0])) == keys[:1]
+    assert list(found.select(names)) == keys
+    for wrong in ("abc", ["x"], None, [("a", 0)]):
+        with pytest.raises(SeriesChoiceError):
+            found.select(wrong)
+
+
+def test_the_table_is_a_copy(found):
+    table = found.table
+    table["modality"] = "XX"
+    assert "XX" not in repr(found)
+
+
+def change_series(folder):
+    import shutil
+
+    shutil.rmtree(folder / "ct")
+    write_series(folder / "ct", np.zeros((6, 6, 8)), spacing=(1.0, 1.0, 1.0), seed=9)
+
+
+def cut_a_file(folder):
+    next((folder / "ct").iterdir()).write_bytes(b"x")
+
+
+def lose_a_file(folder):
+    next((folder / "ct").iterdir()).unlink()
+
+
+@pytest.mark.parametrize("change", [change_series, cut_a_file, lose_a_file], ids=lambda f: f.__name__)
+def test_a_key_opens_nothing_but_what_was_found(found, folder, change, tmp_path):
+    (key,) = found.query("modality == 'CT'")
+    change(folder)
+    with pytest.raises(lv.LazyvolError, match="are not what they were when their collection was opened"):
+        found[key]
+    report = found.save_zarr(tmp_path / "out")
+    assert list(report["status"]) == ["done", "failed"]
+
+
+def test_series_without_uid_are_those_of_their_folder(tmp_path):
+    for n, patient in enumerate("AB"):
+        made.write(
+            tmp_path / patient,
+            made.series(3 + n, SeriesInstanceUID=None, StudyInstanceUID=None, PatientID=patient, origin=(0, 0, 9 * n)),
+        )
+    found = lv.open_collection(tmp_path)
+    assert sorted(found.table["images"]) == [3, 4]
+    assert len(set(found.table["patient"])) == len(set(found.table["name"])) == 2
+    assert sorted(v.sizes["z"] for v in found.values()) == [3, 4]
+
+
+def test_a_series_uid_that_two_studies_share_is_two_series(tmp_path):
+    for n, patient in enumerate("AB"):
+        said = {"StudyInstanceUID": f"1.2.{n}", "PatientID": patient}
+        made.write(tmp_path / patient, made.series(3 + n, **said))
+    found = lv.open_collection(tmp_path)
+    assert list(found) == [("1.2.3", 0), ("1.2.3", 1)]
+    assert [v.sizes["z"] for v in found.values()] == [3, 4]
+    assert len(set(found.table["patient"])) == len(set(found.table["name"])) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS:UserWarning")
+@pytest.mark.parametrize("modality", ["../../x", "C/T", "Mustermann", ""])
+def test_no_name_is_made_of_what_a_header_says(tmp_path, modality):
+    made.write(tmp_path / "in", made.series(3, Modality=modality))
+    found = lv.open_collection(tmp_path / "in")
+    (name,) = found.table["name"]
+    assert name.startswith("OT-")
+    assert "/" not in name
+    found.save_zarr(tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_stores_of_one_name_in_several_folders_stay_several(tmp_path):
+    for n in range(3):
+        made.write(tmp_path / f"dicom{n}", made.series(3 + n))
+        lv.save_zarr(lv.open_volume(tmp_path / f"dicom{n}"), tmp_path / "in" / f"Mustermann{n}" / "Mustermann.zarr")
+    found = lv.open_collection(tmp_path / "in")
+    assert len(set(found.table["name"])) == 3
+    assert "Mustermann" not in " ".join(found.table["name"])
+    report = found.save_zarr(tmp_path / "out")
+    shapes = [lv.open_zarr(tmp_path / "out" / f"{name}.zarr").sizes["z"] for name in report["name"]]
+    assert sorted(shapes) == [3, 4, 5]
+
+
+def test_names_that_are_no_utf8_are_shown(tmp_path):
+    made.write(tmp_path / "a", made.series(3))
+    os.rename(tmp_path / "a", os.path.join(os.fsencode(tmp_path), b"bad\xff"))
+    (tmp_path / "x").mkdir()
+    open(os.path.join(os.fsencode(tmp_path), b"x", b"\xfe.txt"), "wb").close()
+    found = lv.open_collection(tmp_path)
+    assert "CT" in repr(found)
+    assert next(iter(found.values())).shape[0] == 3
+    assert len(found.skipped_reasons) == 1
+    found.save(tmp_path / "index.parquet")
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "3", "{", '{"zarr_format": 3, "node_type": "group", "attributes": []}', ""], ids=str
+)
+def test_an_odd_store_is_skipped_with_its_reason(folder, content):
+    (folder / "odd.zarr").mkdir()
+    (folder / "odd.zarr" / "zarr.json").write_text(content)
+    found = lv.open_collection(folder)
+    assert len(found) == 2
+    assert any(s.path.endswith("odd.zarr") for s in found.skipped)
+
+
+def test_an_odd_index_is_none(folder):
+    lv.open_collection(folder).save_zarr(folder / "out")
+    (folder / "out" / "index.jsonl").write_bytes(b"\xff\xfe nothing")
+    assert len(lv.open_collection(folder)) == 4
+
+
+def test_an_empty_table_is_saved_with_its_columns(found, tmp_path):
+    found.query("images > 999").save(tmp_path / "index.csv")
+    assert "modality" in pd.read_csv(tmp_path / "index.csv").columns
+
+
 @pytest.mark.parametrize("key", ["1.2.3", ("1.2.3", 0), ("a", 1, 2), None, 7, ["x"]], ids=str)
 def test_what_is_no_key_is_named(found, key):
     with pytest.raises(SeriesChoiceError, match="is no key of the collection"):
@@ -255,9 +381,10 @@ def test_a_node_has_the_values_and_the_geometry_of_the_volume(found):
         volume = found[leaf.name]
         node = leaf["image"]
         np.testing.assert_array_equal(node, volume)
-        for name in (*volume.dims, "geometry"):
+        for name in volume.dims:
             assert node.coords[name].variable.identical(volume.coords[name].variable)
         assert repr(lv.geometry_of(node)) == repr(lv.geometry_of(volume))  # a spacing may be NaN
+        assert "2.25." in lv.geometry_of(node).frame_of_reference
         assert lv.findings_of(node) == lv.findings_of(volume)
 
 
@@ -312,12 +439,31 @@ def test_a_mapping_becomes_columns(found):
     assert list(table["name"]) == ["PT", "CT"]
 
 
+def test_a_function_or_options_that_cannot_be_are_named(found):
+    for wrong in (lambda: found.map(None), lambda: found.map(len, colour=1), lambda: found.map(len, client=3)):
+        with pytest.raises(OptionError):
+            wrong()
+    table = found.map(lambda _v: {"error": 1})
+    assert all("called 'error'" in text for text in table["error"])
+
+
+def test_the_errors_are_the_last_column_of_any_table(found):
+    assert list(found.map(len, where="images > 99").columns) == ["error"]
+    assert list(found.map(lambda v: v.sizes["z"] if v.sizes["z"] > 4 else 1 / 0).columns) == ["result", "error"]
+
+
+def test_a_refused_series_opens_with_what_its_reason_names(archive, opened):
+    part = opened.query("refusal != ''")
+    table = part.map(lambda v: v.sizes["z"], duplicates="first")
+    assert list(table["result"]) == [3, 3, 3]
+
+
 def test_what_fails_is_a_row_with_its_reason(archive, opened):
     part = opened.select([(r.series_uid, r.stack) for r in archive[1] if r.findings != () or not r.opens][-15:])
     table = part.map(lambda volume: volume.max())
     wrong = [r for r in archive[1] if (r.series_uid, r.stack) in part and not r.saves]
     assert list(table.index[table["error"] != ""]) == [(r.series_uid, r.stack) for r in wrong]
-    assert {text.partition(":")[0] for text in table["error"] if text} == {"PixelReadError", "StoreError"}
+    assert {text.partition(":")[0] for text in table["error"] if text} == {"PixelReadError", "UnsupportedSeriesError"}
 
 
 def test_describe_says_how_lengths_spread(opened):

@@ -65,7 +65,7 @@ def test_each_series_is_a_store_and_each_bad_one_a_row_with_its_reason(archive, 
         f"{name}.zarr" for name in report["name"][report["status"] == "done"]
     )
     reasons = set(report["reason"][report["status"] == "failed"].str.partition(":")[0])
-    assert reasons == {"PixelReadError", "StoreError"}
+    assert reasons == {"PixelReadError", "UnsupportedSeriesError"}
 
 
 def test_a_store_holds_the_volume(some, alone):
@@ -180,11 +180,68 @@ def test_a_failure_raises_if_that_is_asked_for(some, tmp_path):
         some.save_zarr(tmp_path / "out", on_error="raise")
 
 
-@pytest.mark.parametrize("options", [{"on_error": "ignore"}, {"identifiers": "all"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"on_error": "ignore"},
+        {"identifiers": "all"},
+        {"colour": 1},
+        {"stack": 1},
+        {"options": {"colour": 1}},
+        {"options": {"overwrite": True}},
+        {"options": 3},
+        {"client": 3},
+    ],
+    ids=str,
+)
 def test_options_that_cannot_be_are_named(some, tmp_path, options):
     with pytest.raises(OptionError):
         some.save_zarr(tmp_path / "out", **options)
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*.zarr"))
+
+
+def test_an_option_that_suits_no_series_is_an_error(some, tmp_path):
+    with pytest.raises(OptionError, match="levels"):
+        some.query("modality == 'PT'").save_zarr(tmp_path / "out", options={"levels": 0})
+
+
+def test_frames_that_cannot_be_read_are_filled_if_asked_for(tmp_path):
+    paths = made.write(tmp_path / "in", made.series(3))
+    paths[1].write_bytes(paths[1].read_bytes()[:-50])
+    with pytest.warns(lv.errors.LazyvolWarning):
+        report = lv.open_collection(tmp_path / "in").save_zarr(tmp_path / "out", on_error="fill")
+    assert list(report["status"]) == ["done"]
+    assert np.isnan(lv.open_zarr(tmp_path / "out" / f"{report['name'].iloc[0]}.zarr")[1]).all()
+
+
+def test_another_key_is_noticed(some, alone, monkeypatch):
+    monkeypatch.setenv("LAZYVOL_KEY", "another")
+    with pytest.raises(StoreError, match="under another key"):
+        some.save_zarr(alone[0])
+
+
+def test_a_store_that_lost_a_part_is_made_again(tmp_path):
+    import shutil
+
+    made.write(tmp_path / "a", made.series(3))
+    found = lv.open_collection(tmp_path / "a")
+    report = found.save_zarr(tmp_path / "out")
+    store = tmp_path / "out" / f"{report['name'].iloc[0]}.zarr"
+    shutil.rmtree(store / "scale0" / "image" / "c")
+    found.save_zarr(tmp_path / "out")
+    np.testing.assert_array_equal(lv.open_zarr(store), next(iter(found.values())))
+    shutil.rmtree(store)
+    assert run("status", tmp_path / "out").output == "0 done, 0 failed, 0 to come, 1 lost\n"
+
+
+def test_a_reason_holds_no_uid_and_no_description(tmp_path):
+    paths = made.write(tmp_path / "in", made.series(3))
+    found = lv.open_collection(tmp_path / "in")
+    from lazyvol.work import reason_of
+
+    said = reason_of(ValueError(f"UID 1.2.840.10008.5.1, 'made' in {paths[0]}"), [str(paths[0]), "made"])
+    assert said == "ValueError: UID ..., '...' in ..."
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("out", ["s3://bucket/out", "{}/a.zarr"])
@@ -286,6 +343,14 @@ class TestOnACluster:
             volume = next(iter(some.values()))
             assert lv.volume_statistics(volume) == local.iloc[0].drop("error").to_dict()
 
+    def test_results_that_cannot_be_sent_cost_their_rows_alone(self, some, client):
+        part = some.select(list(some)[:3])
+        table = part.map(lambda v: (n for n in [1]) if v.sizes["z"] == 3 else v.sizes["z"], client=client)
+        assert sum(text != "" for text in table["error"]) == 1
+        lock = __import__("threading").Lock()
+        with pytest.raises(OptionError, match="cannot be sent to a cluster"):
+            part.map(lambda _v: lock, client=client)
+
     def test_a_worker_that_is_killed_on_the_way_costs_no_series(self, some, alone, client, tmp_path):
         pids = list(client.run(os.getpid).values())
         import threading
@@ -322,7 +387,7 @@ def small(tmp_path):
 def test_convert_makes_a_store_of_each_series_and_says_what_failed(small, tmp_path):
     result = run("convert", small, tmp_path / "out")
     assert result.output.startswith(f"wrote 1 stores to {tmp_path / 'out'}, 1 of 2 series failed\n  1 x PixelReadError")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
 
 
 def test_status_says_how_far_a_conversion_is(small, tmp_path):
@@ -358,8 +423,12 @@ def test_convert_starts_a_cluster_with_bounded_memory(small, tmp_path):
         (["out.zarr", "--where", "images > 1"], "are for collections"),
         (["out", "--memory", "1GB"], "Give both"),
         (["out", "--where", "colour == 1"], "cannot be evaluated"),
+        (["out", "--workers", "1", "--memory", "1MB"], "no less than 500MB"),
+        (["out", "--workers", "1", "--memory", "much"], "a size such as 2GB"),
+        (["out", "--stack", "1"], "is for one volume"),
+        (["out", "--overwrite"], "is for one volume"),
     ],
-    ids=["one volume", "no workers", "no column"],
+    ids=["one volume", "no workers", "no column", "little memory", "no size", "stack", "overwrite"],
 )
 def test_options_that_do_not_fit_are_named(small, tmp_path, words, said):
     result = run("convert", small, tmp_path / words[0], *words[1:])
@@ -378,7 +447,13 @@ def test_scan_writes_a_table(small, tmp_path):
 
 
 # The ledger
+def give_store(folder):
+    (folder / "a.zarr").mkdir()
+    (folder / "a.zarr" / "zarr.json").write_text("{}")
+
+
 def test_a_line_that_was_cut_off_is_none(tmp_path):
+    give_store(tmp_path)
     ledger = Ledger(str(tmp_path))
     ledger.add({"lazyvol": "1", "series": 2})
     ledger.add({"name": "a", "status": "done"})
@@ -392,6 +467,7 @@ def test_a_line_that_was_cut_off_is_none(tmp_path):
 
 
 def test_the_last_line_of_a_series_counts(tmp_path):
+    give_store(tmp_path)
     ledger = Ledger(str(tmp_path))
     ledger.add({"lazyvol": "1", "series": 1})
     for status in ("failed", "done"):

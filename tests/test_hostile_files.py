@@ -24,13 +24,13 @@ def paths(tmp_path):
 
 def test_a_copy_that_vanishes_during_the_scan_is_skipped(paths, monkeypatch):
     copies = [shutil.copy(paths[0], paths[0].with_name(f"copy{n}")) for n in range(5)]
-    real = scan._with_digests
+    real = scan.with_digests
 
     def vanish(instances):
         os.unlink(copies[3])
         return real(instances)
 
-    monkeypatch.setattr(scan, "_with_digests", vanish)
+    monkeypatch.setattr(scan, "with_digests", vanish)
     found = lv.scan_headers(paths[0].parent)
     assert [(os.path.basename(s.path), s.reason) for s in found.skipped] == [
         ("copy3", "cannot be opened: No such file or directory")

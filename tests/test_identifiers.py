@@ -34,7 +34,6 @@ from pydicom.sequence import Sequence
 import lazyvol as lv
 from lazyvol import makers
 from lazyvol.cli import main
-from lazyvol.collection import series_table
 from lazyvol.errors import LazyvolWarning, PixelReadError, SuvError
 from lazyvol.keywords import DESCRIPTION, KEYWORDS, MAPPING, NESTED, WORDS
 from lazyvol.macros import GROUPS
@@ -461,7 +460,7 @@ def test_memory_shows_uids_and_the_description_alone(hunt):
     shown += [repr(c.values.tolist()) + repr(c.attrs) for c in volume.coords.values()]
     shown += [repr(f) + str(f) + f.to_json() for f in lv.findings_of(volume)] + [repr(lv.windows_of(volume))]
     shown += [repr(lv.open_stacks(hunt.series.folder)), repr(scan), repr(lv.group_series(scan.instances))]
-    shown += [repr(series_table(scan).to_dict()), repr(lv.field_of_view(volume))]
+    shown += [repr(lv.open_collection(hunt.series.folder, cache=None).table.to_dict()), repr(lv.field_of_view(volume))]
     assert leaks(hunt.series, "\n".join(shown), allowed=in_memory()) == []
 
 

@@ -23,6 +23,12 @@ from lazyvol.trees import scan_tree
 OLD = 1_500_000_000 * 10**9
 
 
+@pytest.fixture(autouse=True)
+def _all_is_old(monkeypatch):
+    """What these tests made a moment ago counts as settled."""
+    monkeypatch.setattr(known, "_FRESH", 0)
+
+
 @pytest.fixture
 def tree(tmp_path):
     """Three series in folders of their own, a text, and all of it older than now."""
@@ -79,7 +85,13 @@ def replace(path):
     other.rename(path)
 
 
-@pytest.mark.parametrize("change", [touch, lengthen, replace], ids=lambda f: f.__name__)
+def write_in_place(path):
+    """Change a value, and put the time of change back."""
+    path.write_bytes(path.read_bytes().replace(b"made", b"MADE"))
+    os.utime(path, ns=(OLD, OLD))
+
+
+@pytest.mark.parametrize("change", [touch, lengthen, replace, write_in_place], ids=lambda f: f.__name__)
 def test_a_file_that_changed_is_read_again_and_no_other(tree, cache, change):
     scan_tree(str(tree), cache=cache)
     change(next((tree / "1").glob("*.dcm")))
@@ -107,11 +119,10 @@ def test_a_folder_whose_name_is_no_utf8_is_known_too(tree, cache):
     assert same(first, again)
 
 
-def test_a_file_that_was_written_just_now_is_read_again(tree, cache):
-    path = next((tree / "0").iterdir())
-    os.utime(path)
+def test_a_file_that_was_changed_just_now_is_read_again(tree, cache, monkeypatch):
+    monkeypatch.setattr(known, "_FRESH", 3600 * 10**9)
     scan_tree(str(tree), cache=cache)
-    assert scan_tree(str(tree), cache=cache).read == 1
+    assert scan_tree(str(tree), cache=cache).read == 13
 
 
 def test_a_tree_that_was_moved_is_found_with_its_new_paths(tree, cache):
@@ -167,6 +178,24 @@ def test_a_damaged_cache_is_not_believed(tree, cache, damage, tmp_path):
     assert same(again, without_cache(tree))
     if damage is not other_table:
         assert scan_tree(str(tree), cache=HeaderCache(cache.path)).read == 0
+
+
+def test_a_file_that_is_no_cache_is_put_aside_and_not_lost(tree, tmp_path):
+    (tmp_path / "notes.txt").write_text("precious " * 99)
+    scan_tree(str(tree), cache=HeaderCache(str(tmp_path / "notes.txt")))
+    assert (tmp_path / "notes.txt.damaged").read_text() == "precious " * 99
+
+
+def test_the_database_of_something_else_is_left_alone(tree, tmp_path):
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE patients (name TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    cache = HeaderCache(str(path))
+    assert same(scan_tree(str(tree), cache=cache), without_cache(tree))
+    assert path.read_bytes() == before
+    assert not cache.works
 
 
 def rows_of(cache):
@@ -230,6 +259,9 @@ def test_a_cache_that_may_not_be_written_is_read(tree, cache):
 SCRIPT = """
 import sys
 import lazyvol as lv
+from lazyvol import known
+
+known._FRESH = 0
 
 found = lv.open_collection(sys.argv[1], cache=sys.argv[2])
 print(found.table.drop(columns="path").to_csv())
@@ -270,7 +302,7 @@ def test_a_stamp_is_that_of_the_file(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"12345")
     os.utime(path, ns=(OLD, OLD))
-    assert Stamp.of(path.stat()) == (5, OLD, path.stat().st_ino)
+    assert Stamp.of(path.stat()) == (5, OLD, path.stat().st_ctime_ns, path.stat().st_ino)
 
 
 def test_stores_are_found_and_not_looked_into(tree, tmp_path):

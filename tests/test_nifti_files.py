@@ -158,11 +158,12 @@ def test_a_collection_holds_nifti_files_and_converts_them(tmp_path, rng, affine)
     found = lv.open_collection(tmp_path / "in")
     assert list(found.table["kind"]) == ["nifti"]
     assert found.table["spacing"].iloc[0] == pytest.approx((3, 0.9, 0.7))
-    np.testing.assert_array_equal(found["a"], values.T)
+    (volume,) = found.values()
+    np.testing.assert_array_equal(volume, values.T)
     report = found.save_zarr(tmp_path / "out")
     assert list(report["status"]) == ["done"]
-    again = lv.open_zarr(tmp_path / "out" / "a.zarr")
+    again = lv.open_zarr(tmp_path / "out" / f"{report['name'].iloc[0]}.zarr")
     np.testing.assert_array_equal(again, values.T)
-    assert lv.geometry_of(again) == lv.geometry_of(found["a"])
+    assert lv.geometry_of(again) == lv.geometry_of(volume)
     (leaf,) = found.datatree().leaves
     np.testing.assert_array_equal(leaf["image"], values.T)

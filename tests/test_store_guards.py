@@ -13,7 +13,7 @@ import zarr
 
 import lazyvol as lv
 from lazyvol import coordinates, grow
-from lazyvol.errors import GeometryError, LazyvolError, LazyvolWarning, OptionError, StoreError
+from lazyvol.errors import GeometryError, IncompleteStoreError, LazyvolError, LazyvolWarning, OptionError, StoreError
 from lazyvol.phantom import write_series
 
 CUT = {"chunks": {"z": 4}, "shards": {"z": 4}, "levels": 2}
@@ -298,3 +298,130 @@ def test_coordinates_read_as_they_were_are_those_of_before(volume, store):
     found = coordinates.read_coordinates(grow.place_of(store, writable=False), "scale0", "image", {"z": 5})
     np.testing.assert_array_equal(found.z, volume.z[:5])
     assert os.listdir(store)
+
+
+# Mended in place
+def shard_of(store, level=0):
+    return next(p for p in (store / f"scale{level}" / "image" / "c").rglob("*") if p.is_file())
+
+
+def lose(store):
+    shard_of(store).unlink()
+
+
+def empty_out(store):
+    shard_of(store).write_bytes(b"")
+
+
+def lose_metadata(store):
+    (store / "scale0" / "image" / "zarr.json").unlink()
+
+
+def lose_labels_of_z(store):
+    import shutil
+
+    shutil.rmtree(store / "scale0" / "z")
+
+
+@pytest.mark.parametrize("damage", [lose, empty_out, lose_metadata, lose_labels_of_z], ids=lambda f: f.__name__)
+def test_what_a_store_lacks_is_added_and_what_lies_beside_it_stays(volume, store, damage):
+    lv.save_zarr(volume, store)
+    lv.save_zarr((volume > 0).astype("uint8"), store, group="labels/bone")
+    (store / "notes.txt").write_text("mine")
+    damage(store)
+    with pytest.raises(StoreError):
+        lv.open_zarr(store)
+    lv.save_zarr(volume, store)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+    np.testing.assert_array_equal(lv.open_zarr(store, group="labels/bone"), volume > 0)
+    assert (store / "notes.txt").read_text() == "mine"
+    assert lv.verify_zarr(store).damaged == ()
+    assert not store.with_name(f"{store.name}.partial").exists()
+
+
+def test_a_mending_that_was_stopped_leaves_an_incomplete_store_and_goes_on(volume, store, monkeypatch):
+    lv.save_zarr(volume, store)
+    lv.save_zarr((volume > 0).astype("uint8"), store, group="labels/bone")
+    lose(store)
+    monkeypatch.setattr("lazyvol.store.finish", lambda *_a, **_k: (_ for _ in ()).throw(KeyError("stopped")))
+    with pytest.raises(KeyError):
+        lv.save_zarr(volume, store)
+    with pytest.raises(IncompleteStoreError):
+        lv.open_zarr(store)
+    monkeypatch.undo()
+    lv.save_zarr(volume, store)
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+    np.testing.assert_array_equal(lv.open_zarr(store, group="labels/bone"), volume > 0)
+
+
+def test_a_shard_that_was_exchanged_or_damaged_is_written_again_if_asked_for(volume, store):
+    cut = {"chunks": {"z": 8}, "shards": {"z": 8}}
+    lv.save_zarr(volume, store, **cut)
+    shards = sorted(p for p in (store / "scale0" / "image" / "c").rglob("*") if p.is_file())
+    shards[1].write_bytes(shards[0].read_bytes())
+    content = bytearray(shards[-1].read_bytes())
+    content[50] ^= 1
+    shards[-1].write_bytes(content)
+    assert len(lv.verify_zarr(store).damaged) == len({shards[1], shards[-1]})
+    lv.save_zarr(volume, store, overwrite=True, **cut)
+    assert lv.verify_zarr(store).damaged == ()
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+def test_a_region_that_covers_a_damaged_shard_mends_it(volume, store):
+    cut = {"chunks": {"z": 8}, "shards": {"z": 8}, "levels": 1}
+    lv.save_zarr(volume, store, **cut)
+    shard = shard_of(store)
+    content = bytearray(shard.read_bytes())
+    content[50] ^= 1
+    shard.write_bytes(content)
+    lv.save_region(volume[:8], store)
+    assert lv.verify_zarr(store).damaged == ()
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+@pytest.mark.parametrize("beside", ["notes.txt", "labels/nuclei/zarr.json", "a.zarr/zarr.json"])
+@pytest.mark.parametrize("kind", ["image", "group"])
+def test_overwriting_a_store_of_another_tool_loses_nothing_else(volume, store, beside, kind):
+    zarr.open_group(store, mode="w")
+    if kind == "image":
+        zarr.create_array(store, name="s0", shape=(2, 3, 4), dtype="int16")
+        axes = [{"name": axis, "type": "space"} for axis in "zyx"]
+        scale = [{"type": "scale", "scale": [1, 1, 1]}]
+        image = {"axes": axes, "datasets": [{"path": "s0", "coordinateTransformations": scale}]}
+        zarr.open_group(store, mode="a").attrs["ome"] = {"version": "0.5", "multiscales": [image]}
+    (store / beside).parent.mkdir(parents=True, exist_ok=True)
+    (store / beside).write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    with pytest.raises(StoreError, match=rf"holds {beside.split('/')[0]} too, which would be lost"):
+        lv.save_zarr(volume, store, overwrite=True)
+    assert (store / beside).exists()
+
+
+def test_labels_are_not_written_into_stores_of_other_tools(volume, store):
+    zarr.open_group(store, mode="w").create_array("s0", shape=(2, 3, 4), dtype="int16")
+    with pytest.raises(StoreError, match="no store that lazyvol wrote"):
+        lv.save_zarr((volume > 0).astype("uint8"), store, group="labels/bone")
+    assert not (store / "labels").exists()
+
+
+def test_a_store_that_is_opened_for_reading_is_not_written(volume, store):
+    lv.save_zarr(volume, store)
+    reading = zarr.storage.LocalStore(store, read_only=True)
+    for change in (
+        lambda: lv.save_zarr(volume + 1, reading, overwrite=True),
+        lambda: lv.save_region(volume[:2] * 0, reading),
+        lambda: lv.add_levels(reading, levels=2),
+        lambda: lv.save_zarr((volume > 0).astype("uint8"), reading, group="labels/bone"),
+    ):
+        with pytest.raises(OptionError, match="opened for reading only"):
+            change()
+    np.testing.assert_array_equal(lv.open_zarr(store), volume)
+
+
+@pytest.mark.parametrize(("at", "halved"), [([0, 1, 2, 3, 5, 6], False), ([0, 1, 2, 3, 4, 5], True)])
+def test_no_mean_reaches_over_a_gap(tmp_path, at, halved):
+    write_series(tmp_path / "dicom", np.zeros((6, 8, 8)), spacing=(1.0, 1.0, 1.0))
+    volume = lv.open_volume(tmp_path / "dicom")
+    moved = volume.assign_coords(z=("z", np.array(at, dtype=float), volume.z.attrs))
+    lv.save_zarr(moved, tmp_path / "a.zarr", levels=2)
+    assert lv.open_zarr(tmp_path / "a.zarr", level=1).shape == (3 if halved else 6, 4, 4)

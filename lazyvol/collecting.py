@@ -1,0 +1,47 @@
+"""From a folder to the entries of its collection: series, stores and NIfTI files, and what was left out."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import Any
+
+from lazyvol.inventory import Entry, dicom_entries, patients_of, plain_text, store_entry
+from lazyvol.known import HeaderCache
+from lazyvol.ledger import Ledger
+from lazyvol.nifti_files import is_nifti
+from lazyvol.privacy import read_key
+from lazyvol.records import Instance, Skipped
+from lazyvol.series import group_series
+from lazyvol.trees import scan_tree
+
+__all__ = ["entries_below"]
+
+
+def entries_below(
+    path: str, cache: HeaderCache, client: Any = None, *, progress: bool = False
+) -> tuple[list[Entry], list[Skipped]]:
+    """Return all grids below a folder, series by number first, and what was left out; arguments as for `scan_tree`."""
+    tree = scan_tree(path, cache=cache, client=client, progress=progress)
+    members: dict[tuple[str, str], list[Instance]] = defaultdict(list)
+    for instance in tree.instances:  # what has no UID belongs to what lies beside it, and to nothing else
+        uid = instance.series_uid or plain_text(os.path.dirname(instance.path))
+        members[instance.study_uid, uid].append(instance)
+    series = [(s, images) for images in members.values() for s in group_series(images)]
+    series.sort(key=lambda item: (item[0].number is None, item[0].number or 0, item[0].uid, item[0].study_uid))
+    key = read_key()
+    patients = patients_of([s for s, _ in series], key, cache)
+    entries = [
+        entry
+        for (one, images), patient in zip(series, patients, strict=True)
+        for entry in dicom_entries(one, images, patient, key)
+    ]
+    files = [s.path for s in tree.skipped if is_nifti(s.path)]
+    skipped = [s for s in tree.skipped if not is_nifti(s.path)]
+    ledgers: dict[str, Ledger] = {}
+    for store in (*tree.stores, *files):
+        folder, name = os.path.split(store)
+        ledger = ledgers.setdefault(folder, Ledger.read(folder))
+        found = store_entry(store, path, ledger.series.get(name.removesuffix(".zarr"), {}), key)
+        entries.append(found) if isinstance(found, Entry) else skipped.append(found)
+    return entries, skipped
