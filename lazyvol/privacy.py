@@ -10,7 +10,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -169,8 +169,9 @@ def without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.Da
 
     Paths are left out. Of the words that come from headers (`keywords.WORDS`), those of `TERMS` stay, explanations of
     windows stay if they are made of `WINDOW_WORDS` and numbers, else they become ``window 1`` and so on, and all others
-    are left out. UIDs, wherever they stand, are under other names, and texts that are
-    paths of files are left out, unless ``identifiers`` is ``"uids"``. What else the user added stays.
+    are left out. UIDs, where they are all of a text, of a coordinate or attribute or in a list of these, are
+    under other names, and texts that are paths of files are left out, unless ``identifiers`` is ``"uids"``. What else
+    the user added stays.
 
     Raises
     ------
@@ -193,8 +194,23 @@ def without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.Da
         return pseudonym(text, key) if _UID.fullmatch(text) else text
 
     kept = kept.assign_coords({n: _each(kept.coords[n], hidden) for n in texts if n not in paths})
-    kept.attrs = {k: hidden(v) if isinstance(v, str) else v for k, v in kept.attrs.items()}
+    kept.attrs = {k: _in_value(v, hidden) for k, v in kept.attrs.items() if not _is_path(v)}
     return kept
+
+
+def _in_value(value: Any, hidden: Callable[[str], str]) -> Any:
+    """Return an attribute with its texts, also those of a list or mapping, changed."""
+    if isinstance(value, str):
+        return hidden(value)
+    if isinstance(value, list | tuple):
+        return [_in_value(v, hidden) for v in value if not _is_path(v)]
+    if isinstance(value, Mapping):
+        return {k: _in_value(v, hidden) for k, v in value.items() if not _is_path(v)}
+    return value
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(_PATH.match(value))
 
 
 def _with_words(volume: xr.DataArray) -> xr.DataArray:

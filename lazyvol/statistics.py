@@ -53,7 +53,10 @@ def histogram(
     >>> counts.shape, float(edges[0])
     ((4,), -1000.0)
     """
-    require_volume(volume)
+    _require_numbers(volume)
+    given: Any = (bins, limits)
+    if not isinstance(given[0], int | np.integer) or not isinstance(given[1], tuple | list | None):
+        raise OptionError(f"bins={bins!r} must be a whole number, and limits={limits!r} two numbers.")
     if limits is None:
         low, high = _ends(volume)
         limits = (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -61,6 +64,12 @@ def histogram(
         raise OptionError(f"limits={limits!r} must be two finite numbers, the lower first, and bins={bins!r} positive.")
     edges = np.linspace(*limits, bins + 1)
     return _counted(volume, edges), edges
+
+
+def _require_numbers(volume: Any) -> None:
+    require_volume(volume)
+    if volume.dtype.kind not in "biuf" or not volume.size:
+        raise OptionError(f"{volume.dtype} of shape {volume.shape} has no statistics. Take a volume of numbers.")
 
 
 def _ends(volume: xr.DataArray) -> tuple[float, float]:
@@ -107,8 +116,9 @@ def volume_statistics(
     Returns
     -------
     dict
-        ``count`` (values that are no NaN), ``min``, ``max``, ``mean``, ``std``, and ``p1``, ``p50`` and so on. All are
-        exact for integers of up to 16 bits, whose percentiles are the least value that so many percent do not exceed
+        ``count`` (values that are neither NaN nor infinite), ``min``, ``max``, ``mean``, ``std``, and ``p1``, ``p50``
+        and so on. All are exact for integers of up to 16 bits, whose percentiles are the least value that so many percent
+        do not exceed
         (`numpy.percentile` with ``method="inverted_cdf"``); other percentiles are right to 1/65536 of the range.
 
     Raises
@@ -123,14 +133,24 @@ def volume_statistics(
     >>> list(found)
     ['count', 'min', 'max', 'mean', 'std', 'p50']
     """
-    require_volume(volume)
+    _require_numbers(volume)
+    given: Any = percentiles
+    numbers = isinstance(given, list | tuple | np.ndarray) and all(
+        isinstance(p, int | float | np.number) for p in given
+    )
+    if not numbers:
+        raise OptionError(f"percentiles={percentiles!r} must be a list of numbers from 0 to 100.")
     if not all(0 <= p <= 100 for p in percentiles):
         raise OptionError(f"percentiles={tuple(percentiles)!r} must be numbers from 0 to 100.")
+    if volume.dtype == bool:
+        volume = volume.astype("uint8")
     if volume.dtype.kind in "iu" and volume.dtype.itemsize <= 2:
         info = np.iinfo(volume.dtype)
         counts = _over_blocks(volume, _values_of_block, info.min, info.max - info.min + 1)
         return _of_counts(np.arange(info.min, info.max + 1, dtype=float), counts, percentiles)
     floats = volume.astype(float)
+    floats = floats.where(np.isfinite(floats)) if volume.dtype.kind == "f" else floats
+    volume = floats if volume.dtype.kind == "f" else volume
     if not int(volume.count()):
         return _of_counts(np.zeros(1), np.zeros(1, np.int64), percentiles)
     low, high = _ends(volume)
@@ -140,8 +160,12 @@ def volume_statistics(
     edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
     below = np.cumsum(_counted(volume, edges))
     for p in percentiles:
+        if p in (0, 100) or high <= low:
+            found[f"p{p:g}"] = high if p else low
+            continue
         place = min(int(np.searchsorted(below, p / 100 * count)), _BINS - 1)
-        found[f"p{p:g}"] = float((edges[place] + edges[place + 1]) / 2) if high > low else low
+        middle = float((edges[place] + edges[place + 1]) / 2)
+        found[f"p{p:g}"] = middle if volume.dtype.kind == "f" else float(round(middle))
     return found
 
 

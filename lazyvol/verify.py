@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lazyvol.coordinates import digest_in
-from lazyvol.errors import StoreError
-from lazyvol.opened import image_files, root_of
+from lazyvol.errors import LazyvolError, StoreError
+from lazyvol.opened import About, image_files, root_of
 from lazyvol.place import Place, StoreLike, place_of
 from lazyvol.shards import check_shard
 
@@ -68,6 +68,19 @@ def verify_zarr(store: StoreLike, *, group: str | None = None) -> Verification:
             f"{place.name} has layout {about.get('layout', 1)}, which holds no checksums of its shards. Save it again: "
             "save_zarr(open_zarr(store), another)."
         )
+    try:
+        return _verified(place, base, about)
+    except LazyvolError:
+        raise
+    except Exception as error:  # whatever becomes of metadata that somebody edited
+        raise StoreError(
+            f"what {place.name} says of its shards is damaged ({type(error).__name__}). Restore its zarr.json, or save "
+            "it anew."
+        ) from error
+
+
+def _verified(place: Place, base: str, about: About) -> Verification:
+    """Compare all shards and coordinates."""
     damaged, shards, total = [], 0, 0
     for level in range(len(about["factors"]) + 1):
         for files in image_files(place, base, about, level):

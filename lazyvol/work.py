@@ -63,8 +63,8 @@ def each_result(
         pickle_by_value((function, *tasks[:1]))
     except Exception as error:
         raise OptionError(
-            f"what is to be done cannot be sent to a cluster: {type(error).__name__}. Use no lock, file or generator in "
-            "the function."
+            f"what is to be done cannot be sent to a cluster: {type(error).__name__}. Use no lock, file or generator "
+            "in the function."
         ) from error
     waiting = iter(enumerate(tasks))
     numbers: dict[str, int] = {}

@@ -221,3 +221,18 @@ def test_what_a_store_gave_is_netcdf_without_paths_and_uids(folder, store, tmp_p
     content = (tmp_path / "a.nc").read_bytes()
     uids = {str(pydicom.dcmread(p)[keyword].value).encode() for p in folder.iterdir() for keyword in UIDS}
     assert [secret for secret in (*uids, b"Secret^Folder") if secret in content] == []
+
+
+def test_uids_and_paths_in_lists_and_mappings_are_not_written(tmp_path, chest_folder):
+    volume = lv.open_volume(chest_folder)
+    uid, path = str(volume.sop_instance_uid.values[0]), str(volume.source.values[0])
+    marked = volume.assign_attrs(uids=[uid, "word"], sources=[path], source=path, both={"u": uid, "p": path}, n=[1, 2])
+    lv.save_zarr(marked, tmp_path / "a.zarr")
+    attrs = lv.open_zarr(tmp_path / "a.zarr").attrs
+    assert uid not in str(attrs)
+    assert str(chest_folder) not in str(attrs)
+    assert attrs["uids"][1] == "word"
+    assert attrs["n"] == [1, 2]
+    assert "source" not in attrs
+    lv.save_zarr(marked, tmp_path / "b.zarr", identifiers="uids")
+    assert lv.open_zarr(tmp_path / "b.zarr").attrs["uids"] == [uid, "word"]

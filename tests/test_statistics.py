@@ -66,6 +66,35 @@ def test_a_histogram_is_that_of_numpy(rng, dtype):
     assert counts.sum() == values.size
 
 
+def test_a_mask_is_counted_exactly():
+    found = lv.volume_statistics(volume_of(np.array([[[True, False, False, True, True]]])), [0, 40, 50, 100])
+    assert [found[name] for name in ("min", "max", "mean", "p0", "p40", "p50", "p100")] == [0, 1, 0.6, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64"])
+def test_percentiles_of_wide_integers_are_whole(rng, dtype):
+    values = rng.integers(0, 1000, (5, 6, 7)).astype(dtype)
+    found = lv.volume_statistics(volume_of(values), SHARES)
+    expected = np.percentile(values, SHARES, method="inverted_cdf")
+    np.testing.assert_allclose([found[f"p{p:g}"] for p in SHARES], expected, atol=1)
+    assert (found["p0"], found["p100"]) == (values.min(), values.max())
+
+
+def test_infinite_values_are_not_counted():
+    found = lv.volume_statistics(volume_of(np.array([[[1.0, np.inf, 3.0, -np.inf]]], "float32")), [50])
+    assert (found["count"], found["mean"], found["max"]) == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros((2, 3, 4), complex), np.zeros((0, 3, 4)), np.full((1, 1, 1), "a")],
+    ids=["complex", "empty", "words"],
+)
+def test_what_has_no_statistics_is_named(values):
+    with pytest.raises(OptionError, match="has no statistics"):
+        lv.volume_statistics(xr.DataArray(values, dims=("z", "y", "x")))
+
+
 def test_a_volume_in_memory_is_counted_too(rng):
     values = rng.integers(0, 99, (4, 5, 6)).astype("int16")
     found = lv.volume_statistics(xr.DataArray(values, dims=("z", "y", "x")))
@@ -100,8 +129,12 @@ def test_a_block_is_read_once(rng):
         (lv.histogram, {"bins": 0}),
         (lv.volume_statistics, {"percentiles": [101]}),
         (lv.volume_statistics, {"percentiles": [-1]}),
+        (lv.volume_statistics, {"percentiles": 50}),
+        (lv.volume_statistics, {"percentiles": ["a"]}),
+        (lv.histogram, {"bins": 2.5}),
+        (lv.histogram, {"limits": 5}),
     ],
-    ids=["no width", "no end", "no bin", "above 100", "below 0"],
+    ids=["no width", "no end", "no bin", "above 100", "below 0", "no list", "no number", "half a bin", "one limit"],
 )
 def test_what_cannot_be_counted_is_named(function, options):
     with pytest.raises(OptionError):

@@ -116,3 +116,12 @@ def test_in_a_shell_damage_is_named_and_the_exit_code_is_1(store):
     result = CliRunner().invoke(main, ["verify", str(store)])
     assert result.exit_code == 1
     assert str(path.relative_to(store)) in result.output
+
+
+@pytest.mark.parametrize("change", [{}, {"scale0/image": []}, 3], ids=["none", "too few", "no mapping"])
+def test_a_root_whose_checksums_somebody_edited_is_named(tmp_path, chest_folder, change):
+    lv.save_zarr(lv.open_volume(chest_folder), tmp_path / "a.zarr")
+    root = zarr.open_group(tmp_path / "a.zarr", mode="r+")
+    root.attrs["lazyvol"] = {**root.attrs["lazyvol"], "checksums": change}
+    with pytest.raises(StoreError):
+        lv.verify_zarr(tmp_path / "a.zarr")
