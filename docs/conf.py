@@ -33,8 +33,9 @@ nitpicky = True
 
 nitpick_ignore_regex = [
     # No inventory of other projects is fetched, so their names have no page to link to.
-    (r"py:.*", r"(np|npt|numpy|xr|xarray|pd|pandas|pydicom|matplotlib|os|collections|typing|pathlib)\..*"),
+    (r"py:.*", r"(np|npt|numpy|xr|xarray|pd|pandas|pydicom|matplotlib|os|collections|typing|pathlib|zarr|dask)\..*"),
     (r"py:.*", r"(Any|ArrayLike|Axes|AxesImage|BackendEntrypoint|Dataset|FileNotFoundError|Literal)"),
+    (r"py:.*", r"lazyvol\.inventory\.\w+"),
     # Aliases and fields that a signature shows by name; the text below it says what they are.
     (r"py:.*", r"(Overrides|Path|Planes|Positions|Value|Window|(lazyvol\.records\.)?LookupTable|Uptake|Vector)"),
 ]
@@ -87,9 +88,10 @@ def draw_pictures(_app: Sphinx) -> None:
     """Run the pages that draw pictures, and keep what they draw in ``_pictures``."""
     mpl.use("Agg")
     os.environ["LAZYVOL_KEY"] = "a key for the documentation"  # no key file of the user is made
+    os.environ["LAZYVOL_CACHE"] = os.devnull  # nor a cache
     pictures = DOCS / "_pictures"
     pictures.mkdir(exist_ok=True)
-    for page in ("tutorial.md", "geometry.md"):
+    for page in ("tutorial.md", "geometry.md", "collections.md"):
         with TemporaryDirectory() as folder:
             run_page(DOCS / page, Path(folder))
             for picture in Path(folder).glob("*.png"):

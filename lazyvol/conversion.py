@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -84,7 +85,7 @@ def convert(
         told: dict[int, Record] = {}
         tasks = []
         for n, entry in enumerate(entries):
-            row = _row(entry, identifiers, key) | {"stamp": _stamp(entry, stamp, key)}
+            row = _row(entry, identifiers, key) | {"stamp": _stamp(entry, stamp, key), "source": _stamp(entry, "", key)}
             before = ledger.series.get(row["name"], {})
             if before.get("status") == "done" and before.get("stamp") == row["stamp"] and _is_whole(out, row["name"]):
                 told[n] = before
@@ -94,7 +95,12 @@ def convert(
         with _bar(entries, progress) as bar:
             bar.done([entries[n] for n, r in told.items() if "status" in r])
             saving = {"identifiers": identifiers, **options}
-            work = [(e, os.path.join(out, f"{told[n]['name']}.zarr"), saving, dict(choices), key) for n, e in tasks]
+            work = []
+            for n, entry in tasks:
+                path = os.path.join(out, f"{told[n]['name']}.zarr")
+                before = ledger.series.get(told[n]["name"], {})
+                stale = before.get("status") == "done" and before.get("source") != told[n]["source"]
+                work.append((entry, path, saving, dict(choices), key, stale))
             failures: list[BaseException] = []
             for k, outcome in each_result(_save, work, client):
                 n, entry = tasks[k]
@@ -148,8 +154,16 @@ def _is_whole(out: str, name: str) -> bool:
     return True
 
 
-def _save(entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping[str, Any], key: bytes) -> Record:
-    """Save one entry; what another file or other options left half written there gives way."""
+def _save(
+    entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping[str, Any], key: bytes, stale: bool
+) -> Record:
+    """Save one entry; what another file or other options left half written there gives way.
+
+    A stale store is of files that have changed since, perhaps so that `save_zarr` could not tell: it loses its name,
+    and is removed when the new one is there.
+    """
+    if stale and os.path.isdir(path):
+        os.rename(path, f"{path}.old-{uuid.uuid4().hex}")
     with using_key(key):
         return _saved(entry, path, options, choices)
 
@@ -178,7 +192,7 @@ def _size(path: str) -> int:
 def _write_table(out: str, ledger: Ledger) -> None:
     """Write the table for those who read no JSON."""
     rows = [ledger.series[name] for name in sorted(ledger.series)]
-    names = list(dict.fromkeys(k for row in rows for k in row if k != "stamp"))
+    names = list(dict.fromkeys(k for row in rows for k in row if k not in ("stamp", "source")))
     partial = os.path.join(out, f"{TABLE}.partial")
     with open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore")

@@ -121,9 +121,10 @@ def _remove_dead(lock: str, partial: str) -> None:
         return
     here = writer.get("host") == socket.gethostname()
     if silent < 6 * _HEARTBEAT and (not here or _is_running(writer["pid"])):
+        who = f"process {writer['pid']} on {writer['host']}" if writer.get("host") else "another process"
         raise StoreError(
-            f"{partial} is being written by process {writer.get('pid')} on {writer.get('host')}. Wait for it, or give "
-            "another name."
+            f"{partial} is being written by {who}. Wait for it, or give another name; a lock that has shown no sign of "
+            "life for a minute gives way."
         )
     os.remove(lock)
 

@@ -117,9 +117,9 @@ def volume_statistics(
     -------
     dict
         ``count`` (values that are neither NaN nor infinite), ``min``, ``max``, ``mean``, ``std``, and ``p1``, ``p50``
-        and so on. All are exact for integers of up to 16 bits, whose percentiles are the least value that so many percent
-        do not exceed
-        (`numpy.percentile` with ``method="inverted_cdf"``); other percentiles are right to 1/65536 of the range.
+        and so on. All are exact for integers of up to 16 bits, whose percentiles are the least value that so many
+        percent do not exceed (`numpy.percentile` with ``method="inverted_cdf"``); other percentiles are right to
+        1/65536 of the range.
 
     Raises
     ------

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -94,13 +96,34 @@ def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 def _alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """Do a task of a cluster on the thread that has it: its blocks are no tasks of the cluster."""
-    with dask.config.set(scheduler="synchronous"):
+    with _by_this_thread():
         found = _outcome(function, arguments)
     try:
         pickle_by_value(found)
     except Exception as error:
         return OptionError(f"its result, a {type(found).__name__}, cannot be sent back: {type(error).__name__}")
     return found
+
+
+_working: list[Any] = []
+"""What each task that works now needs; the configuration of dask is that of the whole process, not of a thread."""
+_changing = threading.Lock()
+
+
+@contextmanager
+def _by_this_thread() -> Iterator[None]:
+    """Have dask compute in this thread, until the last of the tasks of the process that need it has ended."""
+    with _changing:
+        before = _working[0] if _working else dask.config.get("scheduler", None)
+        _working.append(before)
+        dask.config.set(scheduler="synchronous")
+    try:
+        yield
+    finally:
+        with _changing:
+            _working.pop()
+            if not _working:
+                dask.config.set(scheduler=before)
 
 
 def reason_of(error: BaseException, hidden: Sequence[str] = ()) -> str:

@@ -142,6 +142,25 @@ def test_a_changed_file_has_its_series_saved_again(tmp_path):
         np.testing.assert_array_equal(lv.open_zarr(tmp_path / "out" / f"{name}.zarr"), found[name])
 
 
+def test_pixels_that_changed_though_size_and_time_did_not_are_saved_again(tmp_path):
+    paths = made.write(tmp_path / "in", made.series(3))
+    before = lv.open_collection(tmp_path / "in").save_zarr(tmp_path / "out")
+    status = paths[1].stat()
+    content = bytearray(paths[1].read_bytes())
+    content[-2] ^= 1
+    paths[1].write_bytes(content)
+    os.utime(paths[1], ns=(status.st_atime_ns, status.st_mtime_ns))
+    found = lv.open_collection(tmp_path / "in")
+    after = found.save_zarr(tmp_path / "out")
+    assert contents(after) != contents(before)
+    np.testing.assert_array_equal(
+        lv.open_zarr(tmp_path / "out" / f"{after['name'].iloc[0]}.zarr"), next(iter(found.values()))
+    )
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
+        ["index.csv", "index.jsonl", f"{after['name'].iloc[0]}.zarr"]
+    )
+
+
 def test_other_options_save_all_again(tmp_path):
     made.write(tmp_path / "a", made.series(6))
     found = lv.open_collection(tmp_path)
@@ -320,6 +339,11 @@ def client():
         yield client
 
 
+def counts_of(volume):
+    with __import__("dask").config.set(scheduler="synchronous"):
+        return lv.histogram(volume, 32, limits=(-1024, 3000))[0].tolist()
+
+
 class TestOnACluster:
     pytestmark = quiet
 
@@ -339,6 +363,9 @@ class TestOnACluster:
         with dask.config.set(scheduler="threads"):
             local = some.map(lv.volume_statistics, client=None)
         pd.testing.assert_frame_equal(remote.drop(columns="error"), local.drop(columns="error"))
+        counts = some.map(counts_of, client=client)["result"]
+        for key, remotely in counts[counts.notna()].items():
+            np.testing.assert_array_equal(remotely, counts_of(some[key]))
         with dask.config.set(scheduler="processes"):
             volume = next(iter(some.values()))
             assert lv.volume_statistics(volume) == local.iloc[0].drop("error").to_dict()
