@@ -6,6 +6,7 @@ without anatomical orientation the place in the patient is unknown, with a findi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
@@ -32,11 +33,16 @@ _TAKEN: Final = ("geometry", "image", "sample")
 
 
 def paths_of_image(place: Place) -> set[str]:
-    """Return what an OME-Zarr image of another tool has at the root of a store: its metadata and its levels."""
+    """Return what an array or an OME-Zarr image of another tool has at the root of a store: metadata, arrays."""
     found = {"zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray"}
     try:
-        group = zarr.open_group(place.store, mode="r")
-        levels: Any = (image_metadata(group.attrs) or {})["multiscales"][0]["datasets"]
+        root = zarr.open(place.store, mode="r")
+        if isinstance(root, zarr.Array):
+            return found | {"c"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zarr warns of what is none of its own
+            found |= {name for name, _ in root.arrays()}
+        levels: Any = (image_metadata(root.attrs) or {})["multiscales"][0]["datasets"]
         return found | {str(level["path"]).split("/")[0] for level in levels}
     except Exception:  # it is no image, or a damaged one
         return found

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
@@ -199,7 +200,7 @@ def test_the_database_of_something_else_is_left_alone(tree, tmp_path):
 
 
 def rows_of(cache):
-    with sqlite3.connect(cache.path) as connection:
+    with closing(sqlite3.connect(cache.path)) as connection:
         return connection.execute("SELECT path, digest, content FROM folder").fetchall()
 
 
