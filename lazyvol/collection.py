@@ -29,6 +29,7 @@ from lazyvol.inventory import (
     short_name,
 )
 from lazyvol.known import HeaderCache, default_cache
+from lazyvol.memory import no_search
 from lazyvol.ondemand import node_of
 from lazyvol.privacy import Identifiers, read_key
 from lazyvol.records import Skipped
@@ -260,14 +261,13 @@ class Collection(Mapping[Key, xr.DataArray]):
         """
         nodes: dict[str, xr.Dataset] = {}
         key = read_key()
-        for entry in self._entries.values():
-            if not entry.row["refusal"]:
-                study = f"study-{short_name(entry.row['study_uid'], key)}"
-                path = "/".join([entry.row["patient"] or "patient-unknown", study, entry.row["name"]])
-                while path in nodes:
-                    path += "-again"
-                nodes[path] = node_of(entry, chunks)
-        return xr.DataTree.from_dict(nodes)
+        with no_search():
+            for entry in self._entries.values():
+                if not entry.row["refusal"]:
+                    study = f"study-{short_name(entry.row['study_uid'], key)}"
+                    path = "/".join([entry.row["patient"] or "patient-unknown", study, entry.row["name"]])
+                    nodes[path] = node_of(entry, chunks)
+            return xr.DataTree.from_dict(nodes)
 
     # The same for all
     def map(

@@ -6,14 +6,15 @@ import ctypes
 import gc
 import mmap
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["empty", "give_back", "give_back_records"]
+__all__ = ["empty", "give_back", "give_back_records", "no_search"]
 
 _MANY = 4096
 """So many records take some megabytes."""
@@ -33,6 +34,18 @@ def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     room.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(room, dtype).reshape(shape)
+
+
+@contextmanager
+def no_search() -> Iterator[None]:
+    """Let no search for garbage begin: thousands of objects are made, none of which is garbage yet."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def give_back() -> None:

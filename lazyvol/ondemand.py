@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,14 @@ def node_of(entry: Entry, chunks: Chunks) -> xr.Dataset:
     """Return the node of a grid, made of what its collection knows: no header is read."""
     dims, shape, dtype = entry.row["dims"], entry.row["shape"], entry.row["dtype"]
     variable = xr.Variable(dims, indexing.LazilyIndexedArray(OnDemand(entry)), dict(entry.attrs))
-    variable.encoding = {"preferred_chunks": preferred_chunks(dims, shape, dtype)}
-    bare = xr.DataArray(variable, name=_NAME)  # coordinates would be looked at several times
-    volume = chunked(bare, chunks, token=f"{entry.stamp} {entry.files} {entry.key}")
-    return xr.Dataset({_NAME: volume.variable}, dict(entry.variables))
+    lengths = preferred_chunks(dims, shape, dtype)
+    variable.encoding = {"preferred_chunks": lengths}
+    if chunks == "auto":  # of a thousand nodes each step counts
+        token = blake2b(f"{entry.stamp} {entry.files} {entry.key}".encode("utf-8", "surrogatepass"), digest_size=16)
+        whole: Any = variable.chunk(lengths, name=f"{_NAME}-{token.hexdigest()}")
+    else:
+        whole = chunked(xr.DataArray(variable, name=_NAME), chunks).variable
+    return xr.Dataset({_NAME: whole}, xr.Coordinates(entry.variables))
 
 
 class OnDemand(BackendArray):

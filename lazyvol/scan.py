@@ -6,7 +6,6 @@ are understood here, so that a malformed one is named instead of warned of.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import itertools
 import os
@@ -15,7 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from types import SimpleNamespace
@@ -33,6 +32,7 @@ from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
 from lazyvol.header import instance_of_file, require_dicom
 from lazyvol.keywords import PIXELS
 from lazyvol.media import files_of_index, is_index
+from lazyvol.memory import no_search
 from lazyvol.records import Instance, Skipped
 from lazyvol.typed import HeaderError
 
@@ -139,22 +139,10 @@ def _read(entries: Iterable[tuple[str, bytes | None]]) -> Iterator[list[Instance
             blocks = blocks or Blocks(len(batch))
             blocks.fill([path for path, _ in batch] if len(batch) >= FEW else [])
             found: dict[int, Instance] = {}
-            with _no_collection():
+            with no_search():
                 for headers in walk_together(blocks):
                     found |= instances_alike(headers, blocks)
             yield [found.get(row) or _read_alone(entry) for row, entry in enumerate(batch)]
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Let no search for garbage begin: thousands of records are made, none of them in a cycle."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _bar(count: int, progress: bool) -> Any:
