@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from lazyvol.windows import windows_of
 
 __all__ = [
-    "volume_statistics",
-    "histogram",
-    "open_collection",
     "Collection",
     "Finding",
     "Frame",
@@ -54,7 +51,9 @@ __all__ = [
     "findings_of",
     "geometry_of",
     "group_series",
+    "histogram",
     "join_series",
+    "open_collection",
     "open_nifti",
     "open_stacks",
     "open_volume",
@@ -67,13 +66,11 @@ __all__ = [
     "scan_headers",
     "to_suv",
     "verify_zarr",
+    "volume_statistics",
     "windows_of",
 ]
 
 _HOME = {
-    "volume_statistics": "statistics",
-    "histogram": "statistics",
-    "open_collection": "collection",
     "Collection": "collection",
     "Finding": "errors",
     "Frame": "records",
@@ -90,7 +87,9 @@ _HOME = {
     "findings_of": "convention",
     "geometry_of": "convention",
     "group_series": "series",
+    "histogram": "statistics",
     "join_series": "join",
+    "open_collection": "collection",
     "open_nifti": "nifti_files",
     "open_stacks": "volume",
     "open_volume": "volume",
@@ -103,6 +102,7 @@ _HOME = {
     "scan_headers": "scan",
     "to_suv": "suv",
     "verify_zarr": "verify",
+    "volume_statistics": "statistics",
     "windows_of": "windows",
 }
 

@@ -104,20 +104,19 @@ class LazyvolBackend(BackendEntrypoint):
 
         Headers are kept in ``cache`` as by `lazyvol.open_collection`; chunks are xarray's own.
         """
-        return xr.DataTree.from_dict(
-            self.open_groups_as_dict(filename_or_obj, drop_variables=drop_variables, cache=cache)
-        )
-
-    def open_groups_as_dict(
-        self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None, cache: str | None = "auto"
-    ) -> dict[str, xr.Dataset]:
-        """Return the nodes of `open_datatree` by their paths."""
         import lazyvol.accessor  # noqa: F401  # makes .vol known
         from lazyvol.collection import open_collection
 
         tree = open_collection(filename_or_obj, cache=cache).datatree(chunks=None)
         dropped = _names(drop_variables)
-        return {node.path: node.to_dataset().drop_vars(dropped, errors="ignore") for node in tree.subtree}
+        return tree.map_over_datasets(lambda node: node.drop_vars(dropped, errors="ignore")) if dropped else tree
+
+    def open_groups_as_dict(
+        self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None, cache: str | None = "auto"
+    ) -> dict[str, xr.Dataset]:
+        """Return the nodes of `open_datatree` by their paths."""
+        tree = self.open_datatree(filename_or_obj, drop_variables=drop_variables, cache=cache)
+        return {node.path: node.to_dataset() for node in tree.subtree}
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Return whether this is a DICOM file, or a folder with one among its first entries."""

@@ -41,7 +41,8 @@ def entries_below(
     ledgers: dict[str, Ledger] = {}
     for store in (*tree.stores, *files):
         folder, name = os.path.split(store)
-        ledger = ledgers.setdefault(folder, Ledger.read(folder))
-        found = store_entry(store, path, ledger.series.get(name.removesuffix(".zarr"), {}), key)
+        if folder not in ledgers:
+            ledgers[folder] = Ledger.read(folder)
+        found = store_entry(store, path, ledgers[folder].series.get(name.removesuffix(".zarr"), {}), key)
         entries.append(found) if isinstance(found, Entry) else skipped.append(found)
     return entries, skipped

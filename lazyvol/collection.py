@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from lazyvol.chunks import Chunks
+from lazyvol.cluster import client_in_use
 from lazyvol.collecting import entries_below
 from lazyvol.conversion import LEFT_OUT, OUTCOME, SETTLED, convert, require_options
 from lazyvol.coverage import coverage, plot_coverage
@@ -25,7 +26,7 @@ from lazyvol.inventory import (
     applied,
     open_entry,
     plain_text,
-    row_without_identifiers,
+    row_to_save,
     short_name,
 )
 from lazyvol.known import HeaderCache, default_cache
@@ -35,7 +36,7 @@ from lazyvol.privacy import Identifiers, read_key
 from lazyvol.records import Skipped
 from lazyvol.store import save_zarr
 from lazyvol.volume import open_volume
-from lazyvol.work import client_in_use, each_result, reason_of
+from lazyvol.work import each_result, reason_of
 
 __all__ = ["Collection", "open_collection"]
 
@@ -101,7 +102,7 @@ class Collection(Mapping[Key, xr.DataArray]):
             while name in names:
                 name, n = f"{entry.row['name']}-{n}", n + 1
             names.add(name)
-            self._entries[key] = replace(entry, row={**entry.row, "name": name})
+            self._entries[key] = entry if n == 1 else replace(entry, row={**entry.row, "name": name})
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -184,7 +185,7 @@ class Collection(Mapping[Key, xr.DataArray]):
             If the expression cannot be evaluated.
         """
         try:
-            kept = self.table.query(expression).index
+            kept = self._table.query(expression).index
         except Exception as error:  # pandas raises whatever the expression does
             raise OptionError(f"{expression!r} cannot be evaluated on the table: {error}.") from error
         return self.select(kept)
@@ -220,9 +221,8 @@ class Collection(Mapping[Key, xr.DataArray]):
         secret = read_key()
         rows = []
         for key, entry in self._entries.items():
-            row = row_without_identifiers(entry.row, key, secret)
-            uids = {"series_uid": key[0], "study_uid": entry.row["study_uid"]} if identifiers == "uids" else {}
-            rows.append({k: list(v) if isinstance(v, tuple) else v for k, v in (row | uids).items()})
+            row = row_to_save(entry.row, key, secret, identifiers)
+            rows.append({k: list(v) if isinstance(v, tuple) else v for k, v in row.items()})
         names = ["series_uid", "stack", *(n for n in COLUMNS if n not in NOT_SAVED)]
         table = pd.DataFrame(rows, columns=names)
         if name.endswith(".csv"):

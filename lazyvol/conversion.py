@@ -17,12 +17,13 @@ from typing import Any
 import zarr
 
 from lazyvol.errors import LazyvolError, OptionError, StoreError
-from lazyvol.inventory import Entry, open_entry, row_without_identifiers, short_name
+from lazyvol.inventory import Entry, open_entry, row_to_save, short_name, sizes_of
 from lazyvol.ledger import TABLE, Ledger, Record
 from lazyvol.lock import locked
 from lazyvol.opened import lazy_store
+from lazyvol.place import LocalPlace
 from lazyvol.privacy import Identifiers, using_key
-from lazyvol.store import save_zarr
+from lazyvol.store import require_own, save_zarr
 from lazyvol.work import each_result, reason_of
 
 __all__ = ["LEFT_OUT", "OUTCOME", "SETTLED", "convert", "require_options"]
@@ -79,7 +80,7 @@ def convert(
                 f"{out} was made under another key, so its stores have other names. Set LAZYVOL_KEY to that key, or "
                 "give another folder."
             )
-        asked = {"identifiers": identifiers, **options, **choices}
+        asked = {"identifiers": identifiers, "saving": dict(options), "opening": dict(choices)}
         ledger.add({"lazyvol": version("lazyvol"), "options": _plain(asked), "series": len(entries), "key": told_key})
         stamp = json.dumps(_plain(asked), sort_keys=True)
         told: dict[int, Record] = {}
@@ -109,7 +110,7 @@ def convert(
                 hidden = [*entry.paths, os.path.dirname(entry.paths[0]), entry.row["description"] or entry.files]
                 said = {"status": "failed", "reason": reason_of(outcome, hidden)} if failed else outcome
                 ledger.add(told[n] | said)
-                told[n] = {**ledger.series[told[n]["name"]], "error": outcome if failed else None}
+                told[n] = ledger.series[told[n]["name"]]
                 bar.done([entry], failed=failed)
                 if failed and on_error == "raise":
                     raise outcome
@@ -127,12 +128,9 @@ def require_options(given: Any, function: Callable[..., Any], settled: Collectio
         raise OptionError(f"{unknown[0]!r} is no option {what} for a collection; these are {', '.join(known)}.")
 
 
-def _row(entry: Entry, identifiers: str, key: bytes) -> Record:
+def _row(entry: Entry, identifiers: Identifiers, key: bytes) -> Record:
     """Return what stands of an entry in the table beside the stores."""
-    hidden = row_without_identifiers(entry.row, entry.key, key)
-    if identifiers == "uids":
-        hidden |= {"series_uid": entry.key[0], "study_uid": entry.row["study_uid"]}
-    row: Record = _plain(hidden)
+    row: Record = _plain(row_to_save(entry.row, entry.key, key, identifiers))
     return row
 
 
@@ -160,12 +158,19 @@ def _save(
     """Save one entry; what another file or other options left half written there gives way.
 
     A stale store is of files that have changed since, perhaps so that `save_zarr` could not tell: it loses its name,
-    and is removed when the new one is there.
+    and is removed when the new one is there. One that holds more than its image stays, and raises.
     """
+    old = f"{path}.old-{uuid.uuid4().hex}"
     if stale and os.path.isdir(path):
-        os.rename(path, f"{path}.old-{uuid.uuid4().hex}")
-    with using_key(key):
-        return _saved(entry, path, options, choices)
+        require_own(LocalPlace(path))
+        os.rename(path, old)
+    try:
+        with using_key(key):
+            return _saved(entry, path, options, choices)
+    except BaseException:
+        if os.path.isdir(old) and not os.path.lexists(path):
+            os.rename(old, path)
+        raise
 
 
 def _saved(entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping[str, Any]) -> Record:
@@ -178,15 +183,10 @@ def _saved(entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping
         "status": "done",
         "reason": "",
         "seconds": round(time.perf_counter() - began, 3),
-        "bytes_written": _size(path),
+        "bytes_written": sum(sizes_of(path)),
         "content": hashlib.sha256(content.encode()).hexdigest(),
         "findings": [json.loads(line)["code"] for line in volume.attrs.get("findings", [])],
     }
-
-
-def _size(path: str) -> int:
-    walk = os.walk(path)
-    return sum(os.stat(os.path.join(folder, name)).st_size for folder, _, names in walk for name in names)
 
 
 def _write_table(out: str, ledger: Ledger) -> None:

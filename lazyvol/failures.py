@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lazyvol.cluster import client_in_use
 from lazyvol.errors import Finding, finding
 
 __all__ = ["Failure", "ImagesByFrame", "failures_told", "filled_finding", "note_failure"]
@@ -19,9 +20,6 @@ Failure = tuple[str, int]
 """Path of a file, and number of a frame in it from 0."""
 
 Listener = Callable[[Failure], None]
-
-_CLUSTER = {"distributed", "dask.distributed"}
-"""Names of the scheduler of a cluster."""
 
 _listeners: dict[str, Listener] = {}
 _changing = threading.Lock()
@@ -46,7 +44,7 @@ def failures_told(listener: Listener, name: str) -> Iterator[None]:
     name
         What it is called among others.
     """
-    client = _client()
+    client = client_in_use()
     _listen(name, listener)
     try:
         if client is not None:
@@ -65,18 +63,6 @@ def _listen(name: str, listener: Listener | None) -> None:
             _listeners.pop(name, None)
         else:
             _listeners[name] = listener
-
-
-def _client() -> Any:
-    """Return the client of ``dask.distributed`` in use, if there is one."""
-    distributed: Any = sys.modules.get("distributed")
-    dask: Any = sys.modules.get("dask")
-    if dask and isinstance(dask.config.get("scheduler", None), str) and dask.config.get("scheduler") not in _CLUSTER:
-        return None  # as in a task that does all of its work itself
-    try:
-        return distributed and distributed.get_client()
-    except ValueError:
-        return None
 
 
 def _plugin(name: str, listener: Listener) -> Any:

@@ -14,13 +14,14 @@ from typing import Any
 import xarray as xr
 from dask.base import compute as dask_compute
 
-from lazyvol.convention import findings_of, geometry_coordinates, geometry_of
+from lazyvol.convention import findings_of, geometry_of
 from lazyvol.errors import DicomReadError, LazyvolError, OptionError
 from lazyvol.geometry import Geometry
-from lazyvol.known import HeaderCache, Known, Stamp
+from lazyvol.known import HeaderCache, Stamp
+from lazyvol.labels import dimension_coordinates
 from lazyvol.nifti_files import is_nifti, open_nifti
 from lazyvol.opened import lazy_store, open_zarr
-from lazyvol.privacy import pseudonym
+from lazyvol.privacy import Identifiers, pseudonym
 from lazyvol.records import Instance, Skipped
 from lazyvol.scan import read_patient
 from lazyvol.series import Series
@@ -38,8 +39,9 @@ __all__ = [
     "open_entry",
     "patients_of",
     "plain_text",
-    "row_without_identifiers",
+    "row_to_save",
     "short_name",
+    "sizes_of",
     "store_entry",
 ]
 
@@ -144,22 +146,20 @@ def short_name(text: str, key: bytes) -> str:
 
 def patients_of(found: Iterable[Series], key: bytes, cache: HeaderCache) -> list[str]:
     """Return a name for the patient of each series: PatientID of one of its files, under the key."""
-    label = f"patients {short_name('patients', key)}"
-    known, seen = cache.known([label])[label], {}
-    names = []
-    for series in found:
-        instance = series.stacks[0].slices[0].instance
+    instances = [series.stacks[0].slices[0].instance for series in found]
+    token = short_name("patients", key)
+    labels = [f"patients {token} {os.path.dirname(instance.path)}" for instance in instances]
+    known = cache.known(list(dict.fromkeys(labels)))
+    seen: dict[str, dict[str, tuple[Stamp, Any]]] = {label: {} for label in known}
+    for label, instance in zip(labels, instances, strict=True):
         stamp = Stamp(instance.size, instance.modified, instance.modified, 0)
-        stored = known.get(instance.path)
+        stored = known[label].get(instance.path)
         if stored is None or stored[0] != stamp:
             said = read_patient(instance)
             stored = stamp, f"patient-{short_name(said, key)}" if said else "patient-unknown"
-        seen[instance.path] = stored
-        names.append(stored[1])
-    kept: Known = {**known, **seen}
-    if len(kept) != len(known) or any(known[path] != entry for path, entry in seen.items()):
-        cache.keep([(label, kept)])
-    return names
+        seen[label][instance.path] = stored
+    cache.keep([(label, kept) for label, kept in seen.items() if kept != known[label]])
+    return [seen[label][instance.path][1] for label, instance in zip(labels, instances, strict=True)]
 
 
 def dicom_entries(series: Series, members: Iterable[Instance], patient: str, key: bytes) -> Iterator[Entry]:
@@ -220,11 +220,7 @@ def _number(value: Any) -> float:
 def _variables(stack: Stack, key: bytes) -> dict[str, xr.Variable]:
     """Return the coordinates of the dimensions of a stack, which cost no look at its images; without its UIDs."""
     geometry = replace(stack.geometry, frame_of_reference=pseudonym(stack.geometry.frame_of_reference, key))
-    found = geometry_coordinates(geometry, stack.slice_positions)
-    for axis in stack.axes:
-        attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
-        found[axis.name] = xr.Variable((axis.name,), list(axis.labels), attrs)
-    return found
+    return dimension_coordinates(stack, geometry)
 
 
 def _stamp(paths: Iterable[str]) -> str:
@@ -266,7 +262,7 @@ def store_entry(path: str, root: str, said: Mapping[str, Any], key: bytes) -> En
         return Skipped(path, f"its metadata are damaged: {type(error).__name__}", damaged=True)
     name = plain_text(os.path.relpath(path, root) if "://" not in path else path)
     modality = str(volume.attrs.get("Modality", ""))
-    sizes = [os.path.getsize(path)] if os.path.isfile(path) else _sizes(path)
+    sizes = [os.path.getsize(path)] if os.path.isfile(path) else sizes_of(path)
     row = {
         "patient": said.get("patient", ""),
         "study_uid": said.get("study_uid", ""),
@@ -297,21 +293,19 @@ def store_entry(path: str, root: str, said: Mapping[str, Any], key: bytes) -> En
     return Entry(told, row, path, stamp, variables, attrs)
 
 
-def _sizes(path: str) -> list[int]:
+def sizes_of(path: str) -> list[int]:
+    """Return the bytes of each file below a folder; none of a URL."""
     if "://" in path:
         return []
     walk = os.walk(path)
     return [os.stat(os.path.join(folder, name)).st_size for folder, _, names in walk for name in names]
 
 
-def row_without_identifiers(row: Mapping[str, Any], key: Key, secret: bytes) -> dict[str, Any]:
-    """Return a row as it may be saved: UIDs under a keyed name, no description, number or path."""
+def row_to_save(row: Mapping[str, Any], key: Key, secret: bytes, identifiers: Identifiers) -> dict[str, Any]:
+    """Return a row as it may be saved: no description, number or path, and UIDs under a keyed name or as they are."""
+    series, study = (uid if identifiers == "uids" else pseudonym(uid, secret) for uid in (key[0], row["study_uid"]))
     kept = {k: v for k, v in row.items() if k not in NOT_SAVED}
-    return (
-        {"series_uid": pseudonym(key[0], secret), "stack": key[1]}
-        | kept
-        | {"study_uid": pseudonym(row["study_uid"], secret)}
-    )
+    return {"series_uid": series, "stack": key[1], **kept, "study_uid": study}
 
 
 def applied(function: Callable[[xr.DataArray], Any], entry: Entry, options: Mapping[str, Any]) -> dict[Any, Any]:

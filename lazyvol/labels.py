@@ -12,6 +12,7 @@ import xarray as xr
 
 from lazyvol.convention import geometry_coordinates
 from lazyvol.errors import Finding
+from lazyvol.geometry import Geometry
 from lazyvol.images import past_midnight
 from lazyvol.keywords import UNITS, snake_case
 from lazyvol.meaning import padding_of
@@ -20,7 +21,7 @@ from lazyvol.stacks import Stack
 from lazyvol.uptake import KINDS, suv_factor
 from lazyvol.values import quantity, shared_values
 
-__all__ = ["stack_labels"]
+__all__ = ["dimension_coordinates", "stack_labels"]
 
 WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 """What holds for values after rescaling only (DICOM PS3.3 C.11.2)."""
@@ -84,18 +85,24 @@ def _coordinates(stack: Stack, varying: Varying) -> dict[str, xr.Variable]:
         per_image["frame_number"] = (numbers, {"long_name": "number of the frame in its file"})
     of_axes = {a.keyword for a in stack.axes if a.units} | (set() if stack.values == "rescaled" else set(WINDOW))
     per_image |= {snake_case(k): (v, _units(k)) for k, v in varying.items() if k not in of_axes}
-    coordinates = geometry_coordinates(stack.geometry, stack.slice_positions) | _segment_coordinates(stack)
-    if stack.is_colour:
-        coordinates["sample"] = xr.Variable(("sample",), _array(["R", "G", "B"]))
-    for axis in stack.axes:
-        attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
-        coordinates[axis.name] = xr.Variable((axis.name,), _array(axis.labels), attrs)
+    coordinates = dimension_coordinates(stack, stack.geometry)
     for name, (values, attrs) in per_image.items():
         if any(v is not None for v in values):
             one_file = name in {"sop_instance_uid", "source"} and len(instances) > 1 and len({*map(id, instances)}) == 1
             coordinates[name] = _per_image(stack, values[:1] if one_file else values, attrs)
     if coordinates.get("time") is not None and coordinates.get("acquisition_time") is not None:
         coordinates = _without_repeated_time(coordinates)
+    return coordinates
+
+
+def dimension_coordinates(stack: Stack, geometry: Geometry) -> dict[str, xr.Variable]:
+    """Return the coordinates of the dimensions of a volume, which cost no look at its images."""
+    coordinates = geometry_coordinates(geometry, stack.slice_positions) | _segment_coordinates(stack)
+    if stack.is_colour:
+        coordinates["sample"] = xr.Variable(("sample",), _array(["R", "G", "B"]))
+    for axis in stack.axes:
+        attrs = {"long_name": axis.name.replace("_", " ")} | ({"units": axis.units} if axis.units else {})
+        coordinates[axis.name] = xr.Variable((axis.name,), _array(axis.labels), attrs)
     return coordinates
 
 

@@ -39,7 +39,7 @@ from lazyvol.shards import check_shard
 from lazyvol.stored import open_image, shard_form, shard_keys, shard_sizes
 from lazyvol.writing import Journal, Level, shard_tasks
 
-__all__ = ["save_zarr"]
+__all__ = ["require_own", "save_zarr"]
 
 _OURS = re.compile(r"zarr\.json|scale\d+$|images$|coordinates$|labels$|lazyvol\.")
 """How what is in the folder of a store begins."""
@@ -183,7 +183,7 @@ def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
     about = _root_attrs(place)
     if not local and (about is None or (about and not about.get("complete"))):
         if about is None:
-            _require_own(place)
+            require_own(place)
         return False
     same = bool(about) and about is not None and about.get("fingerprint") == plan.fingerprint
     if not same and not overwrite:
@@ -192,7 +192,7 @@ def _is_there(place: Place, plan: Plan, *, overwrite: bool) -> bool:
             "overwrite=True."
         )
     if not same:
-        _require_own(place)
+        require_own(place)
     return same and bool(about and about.get("complete")) and _has_all(place, plan, about or {}, proved=overwrite)
 
 
@@ -200,7 +200,7 @@ _OURS = re.compile(r"zarr\.json|lazyvol\..*|coordinates|images|scale\d+")
 """What a store has at its root; labels are images of their own."""
 
 
-def _require_own(place: Place) -> None:
+def require_own(place: Place) -> None:
     """Raise if there is something in a store that its image does not make: it would be lost."""
     others = sorted({key.split("/")[0] for key in place.all_keys()} - paths_of_image(place))
     others = [name for name in others if not _OURS.fullmatch(name)]

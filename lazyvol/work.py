@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,30 +15,11 @@ from cloudpickle import dumps as pickle_by_value  # type: ignore[import-untyped]
 
 from lazyvol.errors import OptionError
 
-__all__ = ["client_in_use", "each_result", "reason_of"]
+__all__ = ["each_result", "reason_of"]
 
 _UID = re.compile(r"\d+(\.\d+){4,}")
-_CLUSTER = {"distributed", "dask.distributed"}
-"""Names of the scheduler of a cluster."""
 _WAITING = 2
 """Tasks of each thread of a cluster that are sent to it at a time: one is worked on, one waits."""
-
-
-def client_in_use(client: Any = None) -> Any:
-    """Return a client of ``dask.distributed``: the one given, else that in use; None if there is none.
-
-    None, too, where dask is told to work here: ``dask.config.set(scheduler="threads")``.
-    """
-    distributed: Any = sys.modules.get("distributed")
-    if client is not None or distributed is None:
-        return client
-    scheduler = dask.config.get("scheduler", None)
-    if isinstance(scheduler, str) and scheduler not in _CLUSTER:
-        return None
-    try:
-        return distributed.get_client()
-    except ValueError:
-        return None
 
 
 def each_result(

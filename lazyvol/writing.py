@@ -34,9 +34,9 @@ from lazyvol.shards import (
 __all__ = ["JOURNAL", "Journal", "Level", "halved_task", "shard_tasks"]
 
 JOURNAL = "lazyvol.filled"
+"""Folder of a store that is written, with an empty group for each image that was filled."""
 _GROUP = b'{"zarr_format": 3, "node_type": "group", "attributes": {}}'
 """An empty group: a store of icechunk takes no other files."""
-"""Folder of a store that is written, with a file for each image that was filled."""
 _PARTS = 2
 """Tasks that compress a slab, if it has many chunks."""
 _FEW_CHUNKS = 16

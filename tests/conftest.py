@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from collection_made import make_tree
 from pydicom import Dataset
 from pydicom.pixels import get_encoder
 from pydicom.uid import RLELossless
@@ -88,3 +89,11 @@ def read(monkeypatch):
         frames, "_read_stored", lambda source, path, *rest: seen.append(path) or whole(source, path, *rest)
     )
     return seen
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """The tree of 300 series, and the rows that its table must have; a test must not change it."""
+    root = tmp_path_factory.mktemp("archive") / "tree"
+    root.mkdir()
+    return root, make_tree(root)

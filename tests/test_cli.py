@@ -14,22 +14,13 @@ import numpy as np
 import pydicom
 import pytest
 import xarray as xr
-from click.testing import CliRunner
+from commands import run
 from matplotlib.image import imread
 
 import lazyvol as lv
 from lazyvol import phantom
-from lazyvol.cli import main
 from lazyvol.phantom import FICTITIOUS_PATIENT, write_series
 from lazyvol.shell import with_options
-
-
-def run(*words):
-    """Run a command; an exception that is no exit is an error of the test."""
-    result = CliRunner().invoke(main, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture

@@ -37,14 +37,6 @@ def found(folder):
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    """The tree of 300 series, and its rows."""
-    root = tmp_path_factory.mktemp("archive") / "tree"
-    root.mkdir()
-    return root, collection_made.make_tree(root)
-
-
-@pytest.fixture(scope="module")
 def opened(archive):
     return lv.open_collection(archive[0], cache=None)
 
@@ -386,6 +378,22 @@ def test_a_node_has_the_values_and_the_geometry_of_the_volume(found):
         assert repr(lv.geometry_of(node)) == repr(lv.geometry_of(volume))  # a spacing may be NaN
         assert "2.25." in lv.geometry_of(node).frame_of_reference
         assert lv.findings_of(node) == lv.findings_of(volume)
+
+
+def test_nodes_of_colours_and_of_segments_have_their_coordinates(tmp_path):
+    import kinds_made as km
+
+    _, images = km.ct_folder(tmp_path / "ct")
+    km.save(
+        tmp_path / "seg.dcm",
+        km.segmentation(images, km.masks([1, 2], [2, 3]), segments=[km.segment(1, "liver"), km.segment(2, "spleen")]),
+    )
+    found = lv.open_collection(tmp_path)
+    for leaf in found.datatree().leaves:
+        volume = found[leaf.name]
+        for name in volume.coords.keys() & {*volume.dims, "segment_label"}:
+            assert leaf[name].variable.identical(volume[name].variable)
+            assert name in leaf.coords
 
 
 def test_a_tree_is_made_without_a_look_at_a_file(found, folder):

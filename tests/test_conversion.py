@@ -9,26 +9,17 @@ import subprocess
 import sys
 import time
 
-import collection_made
 import numpy as np
 import pandas as pd
 import pytest
 import series_made as made
 import xarray as xr
-from click.testing import CliRunner
+from commands import run
 
 import lazyvol as lv
-from lazyvol.cli import main
 from lazyvol.errors import OptionError, StoreError
 from lazyvol.ledger import Ledger
 from lazyvol.phantom import write_series
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    root = tmp_path_factory.mktemp("archive") / "tree"
-    root.mkdir()
-    return root, collection_made.make_tree(root)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +150,29 @@ def test_pixels_that_changed_though_size_and_time_did_not_are_saved_again(tmp_pa
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
         ["index.csv", "index.jsonl", f"{after['name'].iloc[0]}.zarr"]
     )
+
+
+def test_labels_in_a_store_whose_files_changed_are_not_lost(tmp_path):
+    paths = made.write(tmp_path / "in", made.series(3))
+    found = lv.open_collection(tmp_path / "in")
+    store = tmp_path / "out" / f"{found.save_zarr(tmp_path / 'out')['name'].iloc[0]}.zarr"
+    lv.save_zarr((lv.open_zarr(store) > 0).astype("uint8"), store, group="labels/bone")
+    os.utime(paths[1], ns=(1, 1))
+    report = lv.open_collection(tmp_path / "in").save_zarr(tmp_path / "out")
+    assert list(report["status"]) == ["failed"]
+    assert "holds labels too" in report["reason"].iloc[0]
+    assert lv.open_zarr(store, group="labels/bone").max() == 1
+
+
+def test_chunks_of_the_store_and_of_dask_are_two_options(tmp_path):
+    made.write(tmp_path / "in", made.series(6))
+    found = lv.open_collection(tmp_path / "in")
+    found.save_zarr(tmp_path / "out", options={"chunks": {"z": 2}}, chunks={"z": 3})
+    (store,) = (tmp_path / "out").glob("*.zarr")
+    found.save_zarr(tmp_path / "out", options={"chunks": {"z": 3}}, chunks={"z": 3})
+    import zarr
+
+    assert zarr.open_array(store, path="scale0/image", mode="r").chunks[0] == 3
 
 
 def test_other_options_save_all_again(tmp_path):
@@ -395,13 +409,6 @@ class TestOnACluster:
 
 
 # In a shell
-def run(*words):
-    result = CliRunner().invoke(main, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
 @pytest.fixture
 def small(tmp_path):
     """A CT, and a PET that is cut short."""

@@ -7,7 +7,8 @@ import threading
 import dask
 import pytest
 
-from lazyvol.work import _alone, _by_this_thread, client_in_use, each_result
+from lazyvol.cluster import client_in_use
+from lazyvol.work import _alone, _by_this_thread, each_result
 
 
 def scheduler():
