@@ -10,9 +10,10 @@ import sys
 import uuid
 from contextlib import suppress
 
-from lazyvol.lock import LOCK
+from lazyvol.errors import StoreError
+from lazyvol.lock import LOCK, locked, token_of
 
-__all__ = ["appear", "keep_only", "sweep"]
+__all__ = ["appear", "keep_only", "settle", "sweep"]
 
 
 def sweep(path: str) -> None:
@@ -44,8 +45,25 @@ def appear(unfinished: str, path: str) -> None:
             os.rename(unfinished, path)
     else:
         os.rename(unfinished, path)  # with its lock, so that no other writer takes it for abandoned
+    _remove_replaced(path)
     os.remove(os.path.join(path, LOCK))
-    for left in glob.glob(f"{glob.escape(path)}.old-{'[0-9a-f]' * 32}"):  # and those of writers that were killed here
+
+
+def settle(path: str) -> None:
+    """End what a writer began that was killed after its store had got its name: its lock is there still."""
+    lock, unfinished = os.path.join(path, LOCK), f"{path}.partial"
+    if not os.path.exists(lock):
+        return
+    token = token_of(lock)
+    with suppress(StoreError), locked(path):  # else it lives
+        if token and token_of(os.path.join(unfinished, LOCK)) == token:  # what it has replaced
+            shutil.rmtree(unfinished, ignore_errors=True)
+        _remove_replaced(path)
+
+
+def _remove_replaced(path: str) -> None:
+    """Remove stores that were replaced, by this writer and by those that were killed before they did."""
+    for left in glob.glob(f"{glob.escape(path)}.old-{'[0-9a-f]' * 32}"):
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -19,7 +19,7 @@ import zarr
 from lazyvol.errors import LazyvolError, OptionError, StoreError
 from lazyvol.inventory import Entry, open_entry, row_to_save, short_name, sizes_of
 from lazyvol.ledger import TABLE, Ledger, Record
-from lazyvol.lock import locked
+from lazyvol.lock import await_silence, locked
 from lazyvol.opened import lazy_store
 from lazyvol.place import LocalPlace
 from lazyvol.privacy import Identifiers, using_key
@@ -176,6 +176,7 @@ def _save(
 def _saved(entry: Entry, path: str, options: Mapping[str, Any], choices: Mapping[str, Any]) -> Record:
     began = time.perf_counter()
     volume = open_entry(entry, **choices)
+    await_silence(f"{path}.partial")
     save_zarr(volume, path, overwrite=True, **options)
     about: Any = zarr.open_group(path, mode="r").attrs["lazyvol"]
     content = json.dumps([about["checksums"], about["coordinates"]], sort_keys=True)

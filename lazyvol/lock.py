@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ import zarr
 from lazyvol.errors import StoreError
 from lazyvol.place import LocalPlace, Place
 
-__all__ = ["LOCK", "announced", "locked", "require_silent"]
+__all__ = ["LOCK", "announced", "await_silence", "locked", "require_silent", "token_of"]
 
 LOCK = "lazyvol.lock"
 _HEARTBEAT = 10.0
@@ -75,13 +76,18 @@ def _take(lock: str, partial: str, token: str) -> None:
 
 
 def _create(lock: str, token: str) -> None:
-    file = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    """Write the lock in one step, so that a writer that is killed meanwhile leaves none; raise if there is one."""
+    for left in glob.glob(f"{glob.escape(lock)}.*.partial"):
+        with suppress(FileNotFoundError):
+            os.remove(left)
+    written = f"{lock}.{token}.partial"
     try:
-        with os.fdopen(file, "w") as new:
-            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "token": token}, new)
-    except OSError:
-        os.remove(lock)
-        raise
+        with open(written, "x", encoding="utf-8") as file:
+            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "token": token}, file)
+        os.link(written, lock)
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(written)
 
 
 @contextmanager
@@ -99,7 +105,12 @@ def _alone(folder: str) -> Iterator[None]:
 
 
 def _is_ours(lock: str, token: str) -> bool:
-    return _writer_of(lock).get("token") == token
+    return token_of(lock) == token
+
+
+def token_of(lock: str) -> str:
+    """Return by what a writer knows that a lock is its own; nothing if there is none."""
+    return str(_writer_of(lock).get("token", ""))
 
 
 def _writer_of(lock: str) -> dict[str, Any]:
@@ -134,7 +145,27 @@ def _is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except OSError as error:
         return isinstance(error, PermissionError)
+    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0] not in "ZX"  # ended, and its parent has not looked yet
     return True
+
+
+def await_silence(partial: str) -> None:
+    """Wait until a writer on another host has been silent for so long that its lock gives way, or shows that it lives.
+
+    A task that was given to this host since that one was lost comes sooner than that.
+    """
+    lock, seen = os.path.join(partial, LOCK), 0.0
+    writer = _writer_of(lock)
+    while writer.get("host", "") not in ("", socket.gethostname()) and _writer_of(lock) == writer:
+        try:
+            last = os.stat(lock).st_mtime
+        except FileNotFoundError:
+            return
+        if (seen and last != seen) or time.time() - last >= 6 * _HEARTBEAT:
+            return
+        seen = last
+        time.sleep(min(1.0, _HEARTBEAT))
 
 
 def _show_life(lock: str, token: str, stop: threading.Event) -> None:

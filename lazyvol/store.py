@@ -22,7 +22,7 @@ import zarr
 from dask.base import compute as dask_compute
 from dask.delayed import delayed
 
-from lazyvol.appearing import appear, keep_only, sweep
+from lazyvol.appearing import appear, keep_only, settle, sweep
 from lazyvol.convention import strict
 from lazyvol.coordinates import digest_in
 from lazyvol.errors import LazyvolError, OptionError, StoreError
@@ -165,6 +165,8 @@ def save_zarr(
         with _target(place, plan, overwrite=overwrite) as target:
             if target is not None:
                 _fill(target, plan, volume, identifiers, label=label, overwrite=overwrite, progress=bool(progress))
+    elif isinstance(place, LocalPlace):
+        settle(place.path)
     if group is not None:
         list_labels(root, version)
     return None

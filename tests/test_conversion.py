@@ -291,6 +291,34 @@ def test_two_conversions_to_one_folder_do_not_go_on_at_once(some, tmp_path):
         some.save_zarr(tmp_path / "out")
 
 
+@pytest.mark.parametrize("lives", [False, True])
+def test_a_task_of_a_host_that_was_lost_is_done_by_another(tmp_path, monkeypatch, lives):
+    import threading
+
+    monkeypatch.setattr("lazyvol.lock._HEARTBEAT", 0.2)
+    made.write(tmp_path / "in", made.series(3))
+    found = lv.open_collection(tmp_path / "in", cache=None)
+    (name,) = found.save_zarr(tmp_path / "first")["name"]
+    lock = tmp_path / "out" / f"{name}.zarr.partial" / "lazyvol.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text('{"host": "elsewhere", "pid": 1, "token": "a"}')
+    done = threading.Event()
+
+    def live():
+        while not done.wait(0.05):
+            os.utime(lock)
+
+    alive = threading.Thread(target=live)
+    if lives:
+        alive.start()
+    report = found.save_zarr(tmp_path / "out")
+    done.set()
+    if lives:
+        alive.join()
+    assert list(report["status"]) == ["failed" if lives else "done"]
+    assert ("is being written by process 1 on elsewhere" in report["reason"].iloc[0]) is lives
+
+
 def test_choices_of_open_volume_are_taken(tmp_path):
     made.write(tmp_path / "a", made.series(at=[0, 1, 3]))
     lv.open_collection(tmp_path).save_zarr(tmp_path / "out", missing="fill")
@@ -546,7 +574,7 @@ def two_hosts():
             )
             words = ["ip", "netns", "exec", name, "unshare", "-u", "sh", "-c", f"{command} --nthreads 1 --no-dashboard"]
             worker = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            client.wait_for_workers(2, timeout=30)
+            client.wait_for_workers(2, timeout=120)
             yield client, name
             worker.terminate()
             worker.wait()
@@ -566,4 +594,35 @@ class TestOnTwoHosts:
         client, name = two_hosts
         assert set(client.run(socket.gethostname).values()) == {socket.gethostname(), name}
         report = some.save_zarr(tmp_path / "out", client=client)
+        assert contents(report) == contents(alone[1])
+
+    def test_a_host_that_is_lost_costs_no_series(self, some, alone, two_hosts, tmp_path):
+        import socket
+        import threading
+
+        def hurry():
+            import lazyvol.lock
+
+            lazyvol.lock._HEARTBEAT = 0.5
+            return socket.gethostname(), os.getpid()
+
+        client, name = two_hosts
+        pid = dict(client.run(hurry).values())[name]
+        killed = []
+
+        def kill():
+            while True:
+                for lock in (tmp_path / "out").glob("*.partial/lazyvol.lock"):
+                    with __import__("contextlib").suppress(OSError):
+                        if json.loads(lock.read_text())["host"] == name:
+                            os.kill(pid, signal.SIGKILL)
+                            killed.append(lock.exists())
+                            return
+                time.sleep(0.001)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        report = some.save_zarr(tmp_path / "out", client=client)
+        killer.join()
+        assert killed
         assert contents(report) == contents(alone[1])
