@@ -34,7 +34,7 @@ from lazyvol.keywords import (
 from lazyvol.objects import nested_values
 from lazyvol.records import Frame, Instance, Value
 from lazyvol.tracer import READ, uptake_of
-from lazyvol.typed import FAR, acquisition_time, text_numbers
+from lazyvol.typed import FAR, acquisition_time, column_numbers
 from lazyvol.uptake import Uptake
 
 __all__ = ["elements_of", "instances_alike"]
@@ -198,9 +198,7 @@ class _Pattern:
 
     def _numbers(self, tag: int) -> list[tuple[float, ...]]:
         """Return the numbers of an element in each row, none if it is blank."""
-        each = self._each(tag)
-        known = {raw: text_numbers(raw) for raw in set(each)}
-        found = [known[raw] for raw in each]
+        found = column_numbers(self._each(tag))
         if None in found:
             self._odd |= {n for n, v in enumerate(found) if v is None}
         return [v or () for v in found]

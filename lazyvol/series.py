@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from lazyvol.errors import Finding, finding
 from lazyvol.grid import GAP_CODES
 from lazyvol.layers import is_labelled, is_layered, make_layers, with_planes_between
+from lazyvol.memory import no_search
 from lazyvol.records import Instance, Slice
 from lazyvol.stacks import Rules, Stack, has_position, make_stack, paths_of, refusal_of
 from lazyvol.values import value_dtype
@@ -73,7 +74,8 @@ def group_series(instances: Iterable[Instance], rules: Rules | None = None) -> t
     by_uid: dict[str, list[Instance]] = defaultdict(list)
     for instance in instances:
         by_uid[instance.series_uid].append(instance)
-    found = (_make_series(uid, members, rules or Rules()) for uid, members in by_uid.items())
+    with no_search():
+        found = [_make_series(uid, members, rules or Rules()) for uid, members in by_uid.items()]
     return tuple(sorted(found, key=lambda s: (s.number is None, s.number or 0, s.uid)))
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from functools import lru_cache
+from itertools import repeat
 
 from lazyvol.keywords import BINARY, FRAME_NUMBERS, FRAME_STORED, FRAME_WORDS, INTEGERS, NUMBERS, STORED, WORDS
 from lazyvol.records import Value, Vector
 
-__all__ = ["FAR", "HeaderError", "Reader", "acquisition_time", "kept_values", "text_numbers"]
+__all__ = ["FAR", "HeaderError", "Reader", "acquisition_time", "column_numbers", "kept_values", "text_numbers"]
 
 FAR = 1e7
 """No voxel lies so far from the origin of its frame of reference, mm."""
@@ -184,6 +186,19 @@ def text_numbers(raw: bytes) -> tuple[float, ...] | None:
     except ValueError:
         return None
     return found if all(map(math.isfinite, found)) else None
+
+
+def column_numbers(each: Sequence[bytes]) -> list[tuple[float, ...] | None]:
+    """Return the numbers of one DS or IS in many headers, as `text_numbers` does for each."""
+    joined = b"\\".join(each)
+    counts = set(map(bytes.count, each, repeat(b"\\")))
+    if len(counts) == 1 and not joined.translate(None, _NUMERIC_BYTES):  # all at once is three times as fast
+        with suppress(ValueError):
+            found = list(map(float, joined.split(b"\\")))
+            if all(map(math.isfinite, found)):
+                return list(zip(*[iter(found)] * (counts.pop() + 1), strict=True))
+    known = {raw: text_numbers(raw) for raw in set(each)}
+    return [known[raw] for raw in each]
 
 
 def acquisition_time(joined: str, day: str, time: str) -> float | None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR
 
-from lazyvol import alike, blocks, columns, header, scan
+from lazyvol import alike, blocks, columns, header, scan, typed
 from lazyvol.keywords import TAGS
 from lazyvol.nested import LONG_VRS
 from lazyvol.phantom import write_series
@@ -206,6 +206,28 @@ def written(files, folder):
         paths.append(str(Path(folder, f"{n}.dcm")))
         Path(paths[-1]).write_bytes(content)
     return paths
+
+
+RAW = st.one_of(
+    st.lists(st.floats(width=32), min_size=1, max_size=3).map(lambda v: "\\".join(f"{x:.6g}" for x in v).encode()),
+    st.lists(st.integers(-9, 9), min_size=2, max_size=2).map(lambda v: "\\".join(map(str, v)).encode()),
+    st.sampled_from([*WORDS.split(b"|"), b"1\0", b"1_0", b" 1 \\ 2", b"1 2", b"\\", b"", b"1e999", b"+1.\t", b"1\\"]),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(RAW, max_size=4))
+def test_numbers_of_many_headers_are_those_of_each(each):
+    assert typed.column_numbers(each) == [typed.text_numbers(raw) for raw in each]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.floats(-1e9, 1e9), st.integers(-9, 9)), min_size=1, max_size=4))
+def test_good_numbers_of_many_headers_are_read_at_once(each):
+    raw = [f"{x:.8g}\\{n} ".encode() for x, n in each]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typed, "text_numbers", None)
+        assert typed.column_numbers(raw) == [(float(f"{x:.8g}"), float(n)) for x, n in each]
 
 
 @settings(deadline=None, max_examples=150)
