@@ -50,7 +50,7 @@ def finish(
     root = zarr.open_group(place.store, mode="r+")
     about: Any = root.attrs["lazyvol"]
     ordered = {path: [each[key] for key in _keys(place, path)] for path, each in checksums.items()}
-    kept = {k: v for k, v in about.items() if k not in {"writer", "changing"}}
+    kept = {k: v for k, v in about.items() if k not in {"writer", "changing", "claim"}}
     whole = {**kept, **plan.about(), "checksums": ordered, "coordinates": digests, "complete": True}
     root.update_attributes({"lazyvol": whole} | ({} if plan.arrangement.split else {"ome": groups[""]}))
 

@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import dask.array as da
-import numpy as np
 import xarray as xr
 import zarr
 
 from lazyvol.arrangement import SPACE, Arrangement
+from lazyvol.belonging import place_in, require_behind, require_same_kind
 from lazyvol.chunks import lower_cut
-from lazyvol.convention import geometry_of, require_volume, strict
-from lazyvol.errors import GeometryError, OptionError, StoreError
+from lazyvol.convention import require_volume, strict
+from lazyvol.errors import IncompleteStoreError, OptionError, StoreError
 from lazyvol.finishing import finish
 from lazyvol.lock import announced, locked, require_silent
 from lazyvol.ome import geometry_at
 from lazyvol.opened import About, root_of
-from lazyvol.place import WHOLE, LocalPlace, Place, StoreLike, place_of
+from lazyvol.place import WHOLE, LocalPlace, Place, StoreLike, place_of, require_of
 from lazyvol.plan import Levels, Plan, require_levels
 from lazyvol.privacy import without_identifiers
 from lazyvol.pyramid import halves_of
@@ -33,9 +34,6 @@ from lazyvol.rewriting import content_of, rewrite
 from lazyvol.subfolder import is_transaction
 
 __all__ = ["add_levels", "append_zarr", "copy_zarr", "save_region"]
-
-_SAME = 1e-3
-"""Labels that are closer than this, mm or s, are the same."""
 
 
 def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") -> None:
@@ -82,17 +80,18 @@ def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") ->
         raise OptionError(f"dim={dim!r}: {place.name} can grow along {', '.join(able)}.")
     new = _as_stored(volume, about, to)
     before = there.plan.volume
-    _require_behind(before, new, dim, place.name)
+    require_behind(before, new, dim, place.name)
     whole = xr.concat([before, new], dim, coords="different", compat="equals", join="exact", combine_attrs="override")
     whole = whole.transpose(*before.dims)
-    _require_same_kind(before, whole, dim, place.name)
+    require_same_kind(before, whole, dim, place.name)
     plan = replace(there.plan, volume=whole, fingerprint=_changed_fingerprint(about, new))
     first = before.sizes[dim]
-    with _changing(place, about, {"what": "append", "dim": dim, "sizes": dict(before.sizes)}):
+    with _claimed(place, about, {"what": "append", "dim": dim, "sizes": dict(before.sizes)}) as claim:
         _truncate(place, there.plan, dim)
         if is_transaction(place.store):  # icechunk, which shows nothing before it is committed
             _reach(place, plan)
-        checksums = rewrite(place, plan, there.checksums, {dim: (first, whole.sizes[dim])})
+        checksums = rewrite(place, plan, there.checksums, {dim: (first, whole.sizes[dim])}, uid=claim)
+        require_of(place, claim)
         _lengthen(place, there.plan, plan, dim)
         finish(place, plan, checksums, None, label=there.label)
 
@@ -117,7 +116,7 @@ def save_region(volume: xr.DataArray, store: StoreLike) -> None:
         New values; its labels say where they belong, and are among those of the store.
     store
         A store that `save_zarr` wrote, complete. While the region is written it is not; a writer that was stopped is
-        gone on with by the same call.
+        gone on with by the same call, and another region is refused until then, unless the first lies in it.
 
     Raises
     ------
@@ -141,11 +140,13 @@ def save_region(volume: xr.DataArray, store: StoreLike) -> None:
     there = content_of(place, about)
     new = _as_stored(volume, about, there.plan.arrangement)
     before = there.plan.volume
-    places = {str(d): _place_of(before, new, str(d), place.name) for d in before.dims}
+    places = {str(d): place_in(before, new, str(d), place.name) for d in before.dims}
     data = _replaced(before.data, new.data, [places[str(d)] for d in before.dims])
     plan = replace(there.plan, volume=before.copy(data=data), fingerprint=_changed_fingerprint(about, new))
-    with _changing(place, about, {"what": "region"}):
-        checksums = rewrite(place, plan, there.checksums, places)
+    _require_covered(about, places, place.name)
+    with _claimed(place, about, {"what": "region", "at": {d: list(p) for d, p in places.items()}}) as claim:
+        checksums = rewrite(place, plan, there.checksums, places, uid=claim)
+        require_of(place, claim)
         finish(place, plan, checksums, None, label=there.label)
 
 
@@ -195,8 +196,9 @@ def add_levels(store: StoreLike, *, levels: Levels = "auto") -> None:
     if not factors:
         return
     grown = replace(plan, cuts=tuple(cuts), factors=(*plan.factors, *factors))
-    with _writer(place, about):
-        checksums = rewrite(place, grown, there.checksums, {}, since=len(plan.cuts))
+    with _claimed(place, about) as claim:
+        checksums = rewrite(place, grown, there.checksums, {}, since=len(plan.cuts), uid=claim)
+        require_of(place, claim)
         finish(place, grown, checksums, None, label=there.label)
 
 
@@ -256,87 +258,6 @@ def _as_stored(volume: xr.DataArray, about: About, to: Arrangement) -> xr.DataAr
     return to.stored(kept if kept.chunks else kept.chunk())
 
 
-def _require_behind(before: xr.DataArray, new: xr.DataArray, dim: str, name: str) -> None:
-    """Raise unless a volume can stand behind that of a store."""
-    _require_alike(before, new, name)
-    for d in before.dims:
-        if d != dim and not _same_labels(before, new, str(d)):
-            raise StoreError(f"the labels of {d} are not those of {name}. Select the same, e.g. with reindex_like.")
-    if dim in before.coords and dim in new.coords and not (new[dim].values.min() > before[dim].values.max()):
-        raise StoreError(
-            f"{dim} of the volume begins at {new[dim].values.min():g}, but {name} reaches to "
-            f"{before[dim].values.max():g}. Append what lies behind."
-        )
-    for coordinate in set(before.coords) ^ set(new.coords):
-        raise StoreError(
-            f"the coordinate {coordinate!r} is not in both the volume and {name}. Add it, or drop it with drop_vars."
-        )
-
-
-def _require_same_kind(before: xr.DataArray, whole: xr.DataArray, dim: str, name: str) -> None:
-    """Raise if a coordinate would become another kind of thing, or the labels no longer ascend."""
-    for coordinate, values in before.coords.items():
-        found = whole.coords[coordinate]
-        if found.dims != values.dims:
-            raise StoreError(
-                f"the coordinate {coordinate!r} is {values.values!s:.40} in {name} and another in the volume. Make "
-                "them the same, or drop it from both."
-            )
-        if found.dtype != values.dtype or found.attrs.get("units") != values.attrs.get("units"):
-            raise StoreError(
-                f"the coordinate {coordinate!r} is {values.dtype} in {values.attrs.get('units', 'no unit')!r} in "
-                f"{name}, and the volume has others. Convert it."
-            )
-    if dim in whole.coords and whole[dim].dtype.kind in "iuf" and not (np.diff(whole[dim].values) > 0).all():
-        raise StoreError(f"the labels of {dim} would not ascend. Append a volume whose labels ascend, as in {name}.")
-    geometry_of(whole)
-
-
-def _require_alike(before: xr.DataArray, new: xr.DataArray, name: str) -> None:
-    if new.dtype != before.dtype:
-        raise StoreError(f"the volume is {new.dtype}, {name} is {before.dtype}. Convert it with astype.")
-    for said in ("units", "Modality"):
-        if new.attrs.get(said) != before.attrs.get(said):
-            raise StoreError(
-                f"{said} of the volume is {new.attrs.get(said)!r}, of {name} {before.attrs.get(said)!r}. Convert the "
-                "values."
-            )
-    if int(new.geometry) != int(before.geometry):
-        geometry_of(new)
-        raise GeometryError(
-            f"the volume lies elsewhere in the patient than {name}, or one of them was saved with another key "
-            "(LAZYVOL_KEY). Bring it onto the same grid first."
-        )
-
-
-def _same_labels(before: xr.DataArray, new: xr.DataArray, dim: str) -> bool:
-    if before.sizes[dim] != new.sizes[dim] or (dim in before.coords) != (dim in new.coords):
-        return False
-    if dim not in before.coords:
-        return True
-    a, b = before[dim].values, new[dim].values
-    return bool(np.allclose(a, b, rtol=0, atol=_SAME) if a.dtype.kind in "iuf" else (a == b).all())
-
-
-def _place_of(before: xr.DataArray, new: xr.DataArray, dim: str, name: str) -> tuple[int, int]:
-    """Return where a volume lies along one dimension of that of a store."""
-    _require_alike(before, new, name)
-    if dim not in before.coords:
-        if before.sizes[dim] == new.sizes[dim]:
-            return 0, before.sizes[dim]
-        raise StoreError(f"{name} has no labels along {dim}, so a part of it cannot be found. Write all of {dim}.")
-    a, b = before[dim].values, new[dim].values
-    numbers = a.dtype.kind in "iuf"
-    found = [np.flatnonzero(np.abs(a - v) < _SAME if numbers else a == v) for v in b]
-    first = int(found[0][0]) if len(found[0]) else -1
-    if any(f.size != 1 or int(f[0]) != first + n for n, f in enumerate(found)):
-        raise StoreError(
-            f"the labels of {dim} from {b[0]} to {b[-1]} are not neighbouring ones of {name}. Select a part without "
-            "steps of what open_zarr gives."
-        )
-    return first, first + len(b)
-
-
 def _changed_fingerprint(about: About, new: xr.DataArray) -> str:
     return hashlib.sha256(f"{about['fingerprint']}{new.data.name}".encode()).hexdigest()
 
@@ -354,12 +275,30 @@ def _writer(place: Place, about: About) -> Iterator[None]:
 
 
 @contextmanager
-def _changing(place: Place, about: About, what: Mapping[str, Any]) -> Iterator[None]:
-    """Say in the root that a store is being changed; `finish` takes it back."""
+def _claimed(place: Place, about: About, change: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """Say in the root whose turn it is to change a store, and how it is changed meanwhile; `finish` takes both back.
+
+    Yields what a task looks for there before it writes: one that outlives its writer does not write into the work of
+    the next.
+    """
+    claim = uuid.uuid4().hex
     with _writer(place, about):
         root = zarr.open_group(place.store, mode="r+")
-        root.attrs["lazyvol"] = {**about, "complete": False, "changing": dict(what)}
-        yield
+        changing: dict[str, Any] = {} if change is None else {"complete": False, "changing": dict(change)}
+        root.attrs["lazyvol"] = {**about, **changing, "claim": claim}
+        yield claim
+
+
+def _require_covered(about: About, places: Mapping[str, tuple[int, int]], name: str) -> None:
+    """Raise unless a region covers the one whose writing was stopped: the rest of that one would stay half written."""
+    begun = about.get("changing", {}).get("at", {})
+    if all(places[d][0] <= a and b <= places[d][1] for d, (a, b) in begun.items()):
+        return
+    where = ", ".join(f"{d} {a} to {b - 1}" for d, (a, b) in begun.items())
+    raise IncompleteStoreError(
+        f"{name} is incomplete: the region {where} (by number) of it was being written. Call save_region with that one "
+        "first, or with one in which it lies."
+    )
 
 
 def _groups(plan: Plan) -> list[tuple[str, int, Mapping[str, int]]]:

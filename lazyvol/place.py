@@ -21,7 +21,18 @@ from zarr.storage import FsspecStore, LocalStore
 from lazyvol.errors import OptionError, StoreError
 from lazyvol.subfolder import Subfolder, is_transaction
 
-__all__ = ["WHOLE", "LocalPlace", "Place", "ReadAt", "StoreLike", "ZarrPlace", "is_of", "place_of", "unwritable"]
+__all__ = [
+    "WHOLE",
+    "LocalPlace",
+    "Place",
+    "ReadAt",
+    "StoreLike",
+    "ZarrPlace",
+    "is_of",
+    "place_of",
+    "require_of",
+    "unwritable",
+]
 
 StoreLike = str | os.PathLike[str] | Store
 """A folder, a URL that fsspec knows, or a store of zarr."""
@@ -80,6 +91,12 @@ def is_of(place: Place, uid: str) -> bool:
         return False
     except OSError as error:
         raise unwritable(place.name, error) from error
+
+
+def require_of(place: Place, uid: str) -> None:
+    """Raise if another writer has begun in a place since."""
+    if not is_of(place, uid):
+        raise StoreError(f"{place.name} is no longer what this writer began: another one has taken over. Save again.")
 
 
 @dataclass(frozen=True, slots=True)

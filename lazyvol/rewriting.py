@@ -86,9 +86,18 @@ def _cut_of(array: zarr.Array[Any], order: tuple[str, ...]) -> Cut:
 
 
 def rewrite(
-    place: Place, plan: Plan, known: Mapping[str, Mapping[str, int]], changed: Changed, *, since: int | None = None
+    place: Place,
+    plan: Plan,
+    known: Mapping[str, Mapping[str, int]],
+    changed: Changed,
+    *,
+    uid: str,
+    since: int | None = None,
 ) -> dict[str, dict[str, int]]:
-    """Write the shards in which something changed, or all of the levels ``since`` one; return all checksums."""
+    """Write the shards in which something changed, or all of the levels ``since`` one; return all checksums.
+
+    Tasks write as long as the root of the store holds ``uid``.
+    """
     checksums = {path: dict(found) for path, found in known.items()}
     for image, selection in plan.arrangement.images(plan.volume.sizes):
         if any(d in changed and not changed[d][0] <= k < changed[d][1] for d, k in selection.items()):
@@ -106,9 +115,11 @@ def rewrite(
             if above is None:
                 absent = {level.path: set(touched.values())}
                 data = plan.volume.isel(selection).data
-                tasks = shard_tasks(data, [level], place, absent, nearest=plan.nearest) if touched else []
+                tasks = shard_tasks(data, [level], place, absent, nearest=plan.nearest, uid=uid) if touched else []
             else:
-                tasks = [halved_task(place, above, level, shard, nearest=plan.nearest) for shard in sorted(touched)]
+                tasks = [
+                    halved_task(place, above, level, shard, nearest=plan.nearest, uid=uid) for shard in sorted(touched)
+                ]
             checksums.setdefault(level.path, {})
             for path, key, checksum in chain(*compute(*tasks)):  # type: ignore[no-untyped-call]
                 checksums[path][key] = checksum

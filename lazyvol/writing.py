@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import delayed
 
-from lazyvol.errors import StoreError
 from lazyvol.failures import Failure, ImagesByFrame
 from lazyvol.memory import empty, give_back
-from lazyvol.place import Place, is_of
+from lazyvol.place import Place, is_of, require_of
 from lazyvol.pyramid import halving
 from lazyvol.shards import (
     Block,
@@ -238,8 +237,7 @@ def _write_shard(
     after: Sequence[Any],  # noqa: ARG001  # what has to be there before
 ) -> Written:
     """Write a shard; return it and those before it."""
-    if not is_of(place, uid):
-        raise StoreError(f"{place.name} is no longer what this writer began: another one has taken over. Save again.")
+    require_of(place, uid)
     chunks = [chunk for part in parts for chunk in part]
     place.write(f"{path}/{key}", shard_parts(chunks))
     give_back()

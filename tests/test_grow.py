@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -208,6 +210,75 @@ def test_a_store_whose_region_was_half_written_does_not_open_until_it_is_written
     lv.save_region(volume[3:20] + 1, store)
     np.testing.assert_array_equal(lv.open_zarr(store)[3:20], volume[3:20] + 1)
     assert lv.verify_zarr(store).damaged == ()
+
+
+def test_another_region_does_not_make_a_half_written_store_whole(volume, store):
+    lv.save_zarr(volume, store, **CUT)
+    with pytest.raises(RuntimeError, match="stopped"):
+        lv.save_region(failing(volume[3:20, 5:9]), store)
+    for other in (volume[22:], volume[4:20], volume[:19, 5:9]):
+        with pytest.raises(IncompleteStoreError, match=r"the region z 3 to 19, y 5 to 8, x 0 to 35 \(by number\)"):
+            lv.save_region(other, store)
+        with pytest.raises(IncompleteStoreError, match="a region of it was being written"):
+            lv.open_zarr(store)
+    lv.save_region(volume[2:21] + 1, store)  # in which it lies
+    np.testing.assert_array_equal(lv.open_zarr(store)[2:21], volume[2:21] + 1)
+    assert lv.verify_zarr(store).damaged == ()
+
+
+def overtaken(volume, store, work):
+    """Return a volume during whose first block the writer's lock is as old as that of a dead one, and another works."""
+    done = []
+
+    def overtake(block):
+        if not done:
+            done.append(1)
+            (store / "lazyvol.lock").write_text('{"host": "elsewhere", "pid": 1, "token": "a"}')
+            os.utime(store / "lazyvol.lock", (1, 1))
+            work()
+        return block
+
+    data = volume.data.map_blocks(overtake, dtype=volume.dtype, meta=np.empty((0,) * volume.ndim, volume.dtype))
+    return volume.copy(data=data)
+
+
+def test_a_writer_that_was_overtaken_writes_nothing_more(volume, store):
+    lv.save_zarr(volume, store, **CUT)
+    with dask.config.set(scheduler="sync"), pytest.raises(StoreError, match="another one has taken over"):
+        lv.save_region(overtaken(volume[3:20] + 1, store, lambda: lv.save_region(volume[3:20] + 2, store)), store)
+    np.testing.assert_array_equal(lv.open_zarr(store)[3:20], volume[3:20] + 2)
+    assert lv.verify_zarr(store).damaged == ()
+
+
+def test_an_append_that_was_overtaken_writes_nothing_more(volume, store):
+    lv.save_zarr(volume[:20], store, **CUT)
+    with dask.config.set(scheduler="sync"), pytest.raises(StoreError, match="another one has taken over"):
+        lv.append_zarr(
+            overtaken(volume[20:] + 1, store, lambda: lv.append_zarr(volume[20:] + 2, store, dim="z")), store, dim="z"
+        )
+    np.testing.assert_array_equal(lv.open_zarr(store)[20:], volume[20:] + 2)
+    assert lv.verify_zarr(store).damaged == ()
+
+
+@pytest.mark.parametrize("change", ["region", "levels"])
+def test_a_writer_that_was_overtaken_does_not_say_that_the_store_is_complete(volume, store, monkeypatch, change):
+    from lazyvol import grow
+
+    calls = {"region": lambda: lv.save_region(volume[3:20] + 1, store), "levels": lambda: lv.add_levels(store)}
+    lv.save_zarr(volume, store, **CUT | {"levels": 1})
+    real = grow.rewrite
+
+    def after_another(*args, **named):
+        monkeypatch.undo()
+        (store / "lazyvol.lock").unlink()
+        calls[change]()
+        return real(*args, **named)
+
+    monkeypatch.setattr(grow, "rewrite", after_another)
+    with pytest.raises(StoreError, match="another one has taken over"):
+        calls[change]()
+    assert lv.verify_zarr(store).damaged == ()
+    assert "claim" not in zarr.open_group(store, mode="r").attrs["lazyvol"]
 
 
 @pytest.mark.parametrize("levels", [2, 3, "auto"])
