@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -42,8 +42,10 @@ __all__ = [
     "find_stack",
     "findings_of_scan",
     "frame_source",
+    "require_clean",
     "require_readable",
     "scan_source",
+    "unreadable_finding",
 ]
 
 Missing = Literal["warn", "raise", "fill"]
@@ -76,10 +78,7 @@ def find_stack(
         chosen = with_filled_gaps(chosen, rules.tolerances)
     filled = _filled_findings() if on_error == "fill" else []
     findings = (*chosen.findings, *findings_of_scan(scan), *_compared(chosen.left_out), *filled)
-    _require_clean(
-        findings, "missing='raise'", lambda f: f.code in {"missing-slices", "uneven-spacing"}, missing == "raise"
-    )
-    _require_clean(findings, "strict=True", lambda f: f.severity != "info", strict)
+    require_clean(findings, missing=missing, strict=strict)
     return chosen, findings
 
 
@@ -214,24 +213,28 @@ def require_readable(stack: Stack) -> None:
 
 def findings_of_scan(scan: Scan) -> list[Finding]:
     """Return what is odd about the files that were left out."""
-    return [*_damaged(scan.skipped)]
+    damaged = [s for s in scan.skipped if s.damaged]
+    return [unreadable_finding(damaged)] if damaged else []
 
 
-def _damaged(skipped: Iterable[Skipped]) -> Iterable[Finding]:
-    damaged = [s for s in skipped if s.damaged]
-    if damaged:
-        message = (
-            f"{len(damaged)} files could not be read and are not in the volume ({damaged[0].reason}). Copy them "
-            "again if they belong to it."
-        )
-        yield finding("files-unreadable", message, files=tuple(s.path for s in damaged), values=(len(damaged),))
+def unreadable_finding(damaged: Sequence[Skipped]) -> Finding:
+    """Return the finding that files may lack in a volume, since they cannot be read."""
+    message = (
+        f"{len(damaged)} files could not be read and are not in the volume ({damaged[0].reason}). Copy them again if "
+        "they belong to it."
+    )
+    return finding("files-unreadable", message, files=tuple(s.path for s in damaged), values=(len(damaged),))
 
 
-def _require_clean(findings: Iterable[Finding], why: str, serious: Callable[[Finding], bool], wanted: bool) -> None:
-    found = [f for f in findings if serious(f)] if wanted else []
-    if found:
-        lines = "\n".join(f"  {f}" + (f" First file: {f.files[0]}" if f.files else "") for f in found)
-        raise FindingError(f"{why}, and the series has {len(found)} finding{'s' if len(found) > 1 else ''}:\n{lines}")
+def require_clean(findings: Sequence[Finding], *, missing: str, strict: bool) -> None:
+    """Raise if a volume has findings that the options of `open_volume` do not allow."""
+    gaps = [f for f in findings if f.code in {"missing-slices", "uneven-spacing"}] if missing == "raise" else []
+    odd = [f for f in findings if f.severity != "info"] if strict else []
+    for why, found in (("missing='raise'", gaps), ("strict=True", odd)):
+        if found:
+            lines = "\n".join(f"  {f}" + (f" First file: {f.files[0]}" if f.files else "") for f in found)
+            count = f"{len(found)} finding{'s' if len(found) > 1 else ''}"
+            raise FindingError(f"{why}, and the series has {count}:\n{lines}")
 
 
 def absolute_path(path: str) -> str:

@@ -30,6 +30,8 @@ def convert_all(
     """Convert all series below a folder, on a cluster of this machine if workers are asked for."""
     from lazyvol import open_collection
 
+    if where is not None and "@" in where:
+        raise OptionError("--where knows the columns of the table, and no variables (@). Write their values.")
     if choice.get("on_error") == "raise":  # of frames, as without the option
         del choice["on_error"]
     found = open_collection(root, progress=has_terminal())

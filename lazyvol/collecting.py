@@ -10,9 +10,10 @@ from lazyvol.inventory import Entry, dicom_entries, patients_of, plain_text, sto
 from lazyvol.known import HeaderCache
 from lazyvol.ledger import Ledger
 from lazyvol.nifti_files import is_nifti
-from lazyvol.privacy import read_key
+from lazyvol.privacy import names_key
 from lazyvol.records import Instance, Skipped
-from lazyvol.series import group_series
+from lazyvol.scan import read_series_uid
+from lazyvol.series import Series, group_series
 from lazyvol.trees import scan_tree
 
 __all__ = ["entries_below"]
@@ -29,12 +30,13 @@ def entries_below(
         members[instance.study_uid, uid].append(instance)
     series = [(s, images) for images in members.values() for s in group_series(images)]
     series.sort(key=lambda item: (item[0].number is None, item[0].number or 0, item[0].uid, item[0].study_uid))
-    key = read_key()
+    key = names_key()
     patients = patients_of([s for s, _ in series], key, cache)
+    damaged = _damaged_of(series, [s for s in tree.skipped if s.damaged and not is_nifti(s.path)])
     entries = [
         entry
-        for (one, images), patient in zip(series, patients, strict=True)
-        for entry in dicom_entries(one, images, patient, key)
+        for n, ((one, images), patient) in enumerate(zip(series, patients, strict=True))
+        for entry in dicom_entries(one, images, damaged[n], patient, key)
     ]
     files = [s.path for s in tree.skipped if is_nifti(s.path)]
     skipped = [s for s in tree.skipped if not is_nifti(s.path)]
@@ -46,3 +48,19 @@ def entries_below(
         found = store_entry(store, path, ledgers[folder].series.get(name.removesuffix(".zarr"), {}), key)
         entries.append(found) if isinstance(found, Entry) else skipped.append(found)
     return entries, skipped
+
+
+def _damaged_of(series: list[tuple[Series, list[Instance]]], damaged: list[Skipped]) -> dict[int, list[Skipped]]:
+    """Return which damaged files may be of each series: by their SeriesInstanceUID, else by their folder."""
+    by_uid: dict[str, set[int]] = defaultdict(set)
+    by_folder: dict[str, set[int]] = defaultdict(set)
+    for n, (one, images) in enumerate(series if damaged else ()):
+        by_uid[one.uid].add(n)
+        for folder in {os.path.dirname(image.path) for image in images}:
+            by_folder[folder].add(n)
+    found: dict[int, list[Skipped]] = defaultdict(list)
+    for skipped in damaged:
+        uid = read_series_uid(skipped.path)
+        for n in by_uid.get(uid, ()) if uid else by_folder.get(os.path.dirname(skipped.path), ()):
+            found[n].append(skipped)
+    return found

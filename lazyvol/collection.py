@@ -17,22 +17,21 @@ from lazyvol.collecting import entries_below
 from lazyvol.conversion import LEFT_OUT, OUTCOME, SETTLED, convert, require_options
 from lazyvol.coverage import coverage, plot_coverage
 from lazyvol.errors import OptionError, SeriesChoiceError
+from lazyvol.export import save_table
 from lazyvol.gallery import View, table_html
 from lazyvol.inventory import (
     COLUMNS,
-    NOT_SAVED,
     Entry,
     Key,
     applied,
     open_entry,
     plain_text,
-    row_to_save,
     short_name,
 )
 from lazyvol.known import HeaderCache, default_cache
 from lazyvol.memory import no_search
 from lazyvol.ondemand import node_of
-from lazyvol.privacy import Identifiers, read_key
+from lazyvol.privacy import Identifiers, names_key, read_key
 from lazyvol.records import Skipped
 from lazyvol.store import save_zarr
 from lazyvol.volume import open_volume
@@ -116,6 +115,10 @@ class Collection(Mapping[Key, xr.DataArray]):
         except TypeError:  # it cannot be hashed
             return False
 
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+    """A collection is equal to itself alone: those of a mapping would open and read all volumes."""
+
     def __getitem__(self, key: Key | str) -> xr.DataArray:
         return self.open(key)
 
@@ -127,15 +130,19 @@ class Collection(Mapping[Key, xr.DataArray]):
         key
             ``(series_uid, stack)``, a series_uid for the largest of its grids, or a name of the table.
         options
-            As for `open_volume`; stores take none but ``chunks``.
+            As for `open_volume`. For stores and NIfTI files those that say what becomes of odd series mean nothing,
+            and those that ask for other values (dtype, rescale, values) raise.
 
         Raises
         ------
         SeriesChoiceError
             If there is no such series.
+        OptionError
+            If an option cannot be.
         LazyvolError
             As `open_volume` and `open_zarr`.
         """
+        require_options(options, open_volume, LEFT_OUT, "of open_volume")
         return open_entry(self._entry(key), **options)
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -177,15 +184,19 @@ class Collection(Mapping[Key, xr.DataArray]):
         Parameters
         ----------
         expression
-            As for `pandas.DataFrame.query`, e.g. ``"modality == 'CT' and images > 100"``.
+            As for `pandas.DataFrame.query`, e.g. ``"modality == 'CT' and images > @least"`` with a variable ``least``.
 
         Raises
         ------
         OptionError
             If the expression cannot be evaluated.
         """
+        return self._where(expression)
+
+    def _where(self, expression: str) -> Collection:
+        """Return the part for which an expression holds; its variables are those of whoever called the caller."""
         try:
-            kept = self._table.query(expression).index
+            kept = self._table.query(expression, level=2).index
         except Exception as error:  # pandas raises whatever the expression does
             raise OptionError(f"{expression!r} cannot be evaluated on the table: {error}.") from error
         return self.select(kept)
@@ -215,25 +226,7 @@ class Collection(Mapping[Key, xr.DataArray]):
         OptionError
             If the name ends otherwise, or what writes Parquet is not installed.
         """
-        name = os.fspath(path)
-        if identifiers not in ("none", "uids"):
-            raise OptionError(f"identifiers={identifiers!r} can be 'none' or 'uids'.")
-        secret = read_key()
-        rows = []
-        for key, entry in self._entries.items():
-            row = row_to_save(entry.row, key, secret, identifiers)
-            rows.append({k: list(v) if isinstance(v, tuple) else v for k, v in row.items()})
-        names = ["series_uid", "stack", *(n for n in COLUMNS if n not in NOT_SAVED)]
-        table = pd.DataFrame(rows, columns=names)
-        if name.endswith(".csv"):
-            table.map(lambda v: " ".join(map(str, v)) if isinstance(v, list) else v).to_csv(name, index=False)
-        elif name.endswith(".parquet"):
-            try:
-                table.to_parquet(name, index=False)
-            except ImportError as error:
-                raise OptionError(f"{name} needs pyarrow. Install lazyvol[parquet], or save a .csv.") from error
-        else:
-            raise OptionError(f"{name} must end in .csv or .parquet.")
+        save_table(((key, e.row) for key, e in self._entries.items()), os.fspath(path), identifiers)
 
     def __repr__(self) -> str:
         kinds = self.table["modality"].value_counts()
@@ -260,7 +253,7 @@ class Collection(Mapping[Key, xr.DataArray]):
             As for `open_volume`.
         """
         nodes: dict[str, xr.Dataset] = {}
-        key = read_key()
+        key = names_key()
         with no_search():
             for entry in self._entries.values():
                 if not entry.row["refusal"]:
@@ -300,7 +293,7 @@ class Collection(Mapping[Key, xr.DataArray]):
         pandas.DataFrame
             A row for each grid, with the key as index; what failed has the reason in the column ``error``.
         """
-        part = self if where is None else self.query(where)
+        part = self if where is None else self._where(where)
         if not callable(function):
             raise OptionError(f"{function!r} is no function of a volume.")
         require_options(options, open_volume, LEFT_OUT, "of open_volume")
@@ -374,9 +367,10 @@ class Collection(Mapping[Key, xr.DataArray]):
         require_options(choices, open_volume, LEFT_OUT, "of open_volume")
         require_options(options or {}, save_zarr, SETTLED, "of save_zarr")
         choices |= {"on_error": "fill"} if on_error == "fill" else {}
-        part = self if where is None else self.query(where)
+        part = self if where is None else self._where(where)
         inside = os.path.join(os.path.abspath(os.fspath(out)), "")
-        part = part.select([k for k, e in part._entries.items() if not e.files.startswith(inside)])
+        made = {k for k, e in part._entries.items() if e.row["kind"] == "store" and e.files.startswith(inside)}
+        part = part.select([k for k in part if k not in made])
         found = convert(
             list(part._entries.values()),
             os.fspath(out),

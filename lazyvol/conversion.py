@@ -107,7 +107,8 @@ def convert(
                 n, entry = tasks[k]
                 failed = isinstance(outcome, BaseException)
                 failures += [outcome] * failed
-                hidden = [*entry.paths, os.path.dirname(entry.paths[0]), entry.row["description"] or entry.files]
+                hidden = [*entry.paths, *map(os.path.basename, entry.paths), os.path.dirname(entry.paths[0]), out]
+                hidden += [os.path.abspath(out), entry.row["description"]]
                 said = {"status": "failed", "reason": reason_of(outcome, hidden)} if failed else outcome
                 ledger.add(told[n] | said)
                 told[n] = ledger.series[told[n]["name"]]
@@ -198,8 +199,13 @@ def _write_table(out: str, ledger: Ledger) -> None:
     with open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in r.items()} for r in rows)
+        words = ({k: _words(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows)
+        writer.writerows(words)
     os.replace(partial, os.path.join(out, TABLE))
+
+
+def _words(values: list[Any]) -> str:
+    return " ".join("nan" if v is None else str(v) for v in values)
 
 
 class _Bar:

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 import fsspec
 
-from lazyvol.errors import PixelReadError
+from lazyvol.errors import PixelReadError, SourceNotFoundError
 
-__all__ = ["FileSource", "InflatedFile", "byte_reader", "open_file", "reader_at"]
+__all__ = ["FileSource", "InflatedFile", "ask_service", "byte_reader", "open_file", "reader_at", "service_of"]
 
 ReadInto = Callable[[memoryview, int], int]
 
@@ -202,3 +202,23 @@ class InflatedFile:
             buffer[done : done + len(part)] = part
             done += len(part)
         return done
+
+
+def service_of(url: str) -> tuple[Any, str]:
+    """Return the file system of fsspec that a URL leads to, and the name of the file there."""
+    try:
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise SourceNotFoundError(f"{url} cannot be reached: {error}. Install what fsspec needs, e.g. s3fs.") from error
+    return found
+
+
+def ask_service(url: str, question: str) -> bool:
+    """Return whether a file ``"exists"`` behind a URL, or is a folder, ``"isdir"``."""
+    files, name = service_of(url)
+    try:
+        return bool(getattr(files, question)(name))
+    except Exception as error:  # each service has errors of its own
+        raise SourceNotFoundError(
+            f"{url} cannot be reached: {type(error).__name__}. See to the address and to your rights there."
+        ) from error

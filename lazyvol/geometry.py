@@ -262,7 +262,7 @@ class Geometry:
     def _require_known(self, what: str) -> None:
         lacks = f"so there is no {what.split(' ', 1)[-1]}"
         if self.without_units:
-            raise GeometryError(f"{self.without_units} have no unit, {lacks} in mm. Give the axes of the store a unit.")
+            raise GeometryError(f"{self.without_units} have no unit, {lacks} in mm. Give the axes one in the file.")
         if not self.is_known:
             raise GeometryError(
                 f"where the volume lies in the patient is not known, {lacks}: its headers have no ImagePositionPatient "

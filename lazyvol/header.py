@@ -169,7 +169,8 @@ def _no_pixels(dataset: Dataset, sop_class: str, syntax: str) -> HeaderError:
         )
     if 0x00280010 in dataset:
         return HeaderError(f"cut short: a {kind} whose header ends before its pixels", damaged=True)
-    return HeaderError(f"no pixels: {kind}", damaged="Image Storage" in kind)
+    is_image = "Image Storage" in kind
+    return HeaderError(f"no pixels: {kind}{', perhaps cut short' if is_image else ''}", damaged=is_image)
 
 
 def _text_of(dataset: Dataset, tag: int) -> str:

@@ -6,14 +6,17 @@ import base64
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from math import prod
 from typing import Any
 
 import xarray as xr
 from dask.base import compute as dask_compute
 
+from lazyvol.choice import require_clean, unreadable_finding
+from lazyvol.chunks import Chunks
 from lazyvol.convention import findings_of, geometry_of
 from lazyvol.errors import DicomReadError, LazyvolError, OptionError
 from lazyvol.geometry import Geometry
@@ -90,6 +93,11 @@ NOT_SAVED = frozenset({"description", "number", "path"})
 """Columns of which nothing is written."""
 
 
+_KINDS = {"store": "store", "nifti": "NIfTI file"}
+_OF_VALUES = frozenset({"dtype", "rescale", "values"})
+"""Options of `open_volume` that ask for other values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One grid of a collection: a stack of a DICOM series, or a store."""
@@ -119,17 +127,33 @@ class Entry:
 
 
 def open_entry(entry: Entry, **options: Any) -> xr.DataArray:
-    """Return what an entry stands for as a lazy volume; raise as `open_volume` and `open_zarr`."""
-    if entry.row["kind"] == "store":
-        return open_zarr(entry.files, **options)
-    if entry.row["kind"] == "nifti":
-        return open_nifti(entry.files, **options)
+    """Return what an entry stands for as a lazy volume; options are those of `open_volume`, and it raises as that does.
+
+    Options that say what becomes of odd series of DICOM leave stores and NIfTI files as they are; those that ask for
+    other values raise.
+    """
+    if entry.row["kind"] != "dicom":
+        return _open_other(entry, **options)
     if entry.stamp and _stamp(entry.paths) != entry.stamp:
         raise DicomReadError(
             f"the files of {entry.row['path']} are not what they were when their collection was opened. Open the "
             "collection again."
         )
     return open_volume(entry.paths, stack=entry.key[1], **options)
+
+
+def _open_other(entry: Entry, chunks: Chunks = "auto", **options: Any) -> xr.DataArray:
+    """Open a store or a NIfTI file."""
+    kind = entry.row["kind"]
+    for option in sorted(_OF_VALUES & options.keys()):
+        if options[option] != signature(open_volume).parameters[option].default:
+            raise OptionError(
+                f"{option}={options[option]!r} is for series of DICOM, and {entry.files} is a {_KINDS[kind]}. Leave it "
+                "out, or select the others: query(\"kind == 'dicom'\")."
+            )
+    volume = (open_zarr if kind == "store" else open_nifti)(entry.files, chunks=chunks)
+    require_clean(findings_of(volume), missing=options.get("missing", "warn"), strict=options.get("strict", False))
+    return volume
 
 
 def short_name(text: str, key: bytes) -> str:
@@ -162,13 +186,27 @@ def patients_of(found: Iterable[Series], key: bytes, cache: HeaderCache) -> list
     return [seen[label][instance.path][1] for label, instance in zip(labels, instances, strict=True)]
 
 
-def dicom_entries(series: Series, members: Iterable[Instance], patient: str, key: bytes) -> Iterator[Entry]:
-    """Yield the stacks of a series, all of whose files are given: copies that it does not use too."""
+def dicom_entries(
+    series: Series, members: Iterable[Instance], damaged: Sequence[Skipped], patient: str, key: bytes
+) -> Iterator[Entry]:
+    """Yield the stacks of a series.
+
+    Parameters
+    ----------
+    series, members
+        The series, and all of its files: copies that it does not use too.
+    damaged
+        Files that may be of it, and cannot be read.
+    patient, key
+        A name for the patient; the user's key.
+    """
     instances = sorted(members, key=lambda i: i.path)
-    files = "\0".join(i.path for i in instances)
-    stamp = _stamp([i.path for i in instances])
+    paths = [*(i.path for i in instances), *sorted(s.path for s in damaged)]
+    files, stamp = "\0".join(paths), _stamp(paths)
+    unreadable = [unreadable_finding(damaged)] if damaged else []
     size = sum(i.size for i in instances)
-    token = short_name(f"{series.study_uid} {series.uid}", key)
+    uid = series.uid or plain_text(os.path.dirname(instances[0].path))  # a folder of another root is another one
+    token = short_name(f"{series.study_uid} {uid}", key)
     for stack in series.stacks:
         row = _row(series, stack, instances[0]) | {
             "patient": patient,
@@ -176,8 +214,10 @@ def dicom_entries(series: Series, members: Iterable[Instance], patient: str, key
             "files": len(instances),
             "bytes_on_disk": size,
         }
+        findings = [*stack.findings, *unreadable]
+        row["findings"] = tuple(f.code for f in findings)
         attrs: dict[str, Any] = quantity(stack.slices[:1], dict(stack.slices[0].instance.values))
-        attrs |= {"Modality": series.modality, "findings": [f.to_json() for f in stack.findings]}
+        attrs |= {"Modality": series.modality, "findings": [f.to_json() for f in findings]}
         yield Entry(stack.key, row, files, stamp, _variables(stack, key), attrs)
 
 
@@ -198,7 +238,6 @@ def _row(series: Series, stack: Stack, first: Instance) -> dict[str, Any]:
         "dtype": str(dtype),
         "bytes": prod(stack.shape) * dtype.itemsize,
         "syntax": ", ".join(sorted({s.instance.pixels.transfer_syntax_uid for s in stack.slices})),
-        "findings": tuple(f.code for f in stack.findings),
         "refusal": stack.refusal,
         "kind": "dicom",
         "path": plain_text(os.path.dirname(first.path)),
@@ -266,7 +305,9 @@ def store_entry(path: str, root: str, said: Mapping[str, Any], key: bytes) -> En
     row = {
         "patient": said.get("patient", ""),
         "study_uid": said.get("study_uid", ""),
-        "name": said.get("name", f"{modality if modality in MODALITIES else 'OT'}-{short_name(name, key)}-0"),
+        "name": said.get(
+            "name", f"{modality if modality in MODALITIES else 'OT'}-{short_name(plain_text(path), key)}-0"
+        ),
         "modality": modality,
         "number": None,
         "description": "",

@@ -7,6 +7,7 @@ line that was cut off by the end of its writer is none.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -59,7 +60,7 @@ class Ledger:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add a line: of a series if it has a name, else of a run."""
-        line = json.dumps(record, default=list)
+        line = json.dumps(_without_nan(record), default=list, allow_nan=False)
         try:
             with open(self.path, "a+b") as file:
                 if file.tell():
@@ -87,3 +88,12 @@ class Ledger:
         failed = sum(r.get("status") == "failed" for r in self.series.values())
         left = max(0, int(self.run.get("series", 0)) - len(done) - failed)
         return {"done": len(done) - lost, "failed": failed, "to come": left} | ({"lost": lost} if lost else {})
+
+
+def _without_nan(value: Any) -> Any:
+    """Return what JSON has words for: null for NaN, as in the spacing of slices that are uneven."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _without_nan(v) for k, v in value.items()}
+    return [_without_nan(v) for v in value] if isinstance(value, list | tuple) else value

@@ -12,7 +12,14 @@ from xarray.core import indexing
 
 from lazyvol.chunks import Chunks, chunked, preferred_chunks
 from lazyvol.convention import geometry_coordinates
-from lazyvol.errors import Finding, OptionError, SourceNotFoundError, UnsupportedSeriesError, finding
+from lazyvol.errors import (
+    Finding,
+    OptionError,
+    PixelReadError,
+    SourceNotFoundError,
+    UnsupportedSeriesError,
+    finding,
+)
 from lazyvol.geometry import UNKNOWN, ZYX, Geometry
 from lazyvol.nifti import NiftiHeader, nifti_header
 from lazyvol.omezarr import LENGTHS
@@ -138,7 +145,14 @@ class NiftiArray(BackendArray):
             return np.empty([w.size for w in wanted if w.ndim], self.dtype)
         around = [slice(int(w.min()), int(w.max()) + 1) for w in each]
         spare = (0,) * (self.ndim_of_file - len(self.shape))
-        part = np.asanyarray(_image(self.path).dataobj[(*reversed(around), *spare)])
+        image = _image(self.path)
+        try:
+            part = np.asanyarray(image.dataobj[(*reversed(around), *spare)])
+        except Exception as error:  # nibabel, and what inflates, have errors of many kinds
+            raise PixelReadError(
+                f"the values of {self.path} cannot be read, it may be cut short: {type(error).__name__}. Copy the file "
+                "again."
+            ) from error
         inner = np.ix_(*(w - s.start for w, s in zip(each, around, strict=True)))
         return part.T[inner].astype(self.dtype).reshape([w.size for w in wanted if w.ndim])
 

@@ -10,19 +10,30 @@ import hmac
 import os
 import re
 import secrets
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from lazyvol.convention import geometry_of, with_frame_of_reference
-from lazyvol.errors import StoreError
+from lazyvol.errors import LazyvolWarning, StoreError
 from lazyvol.keywords import WORDS, snake_case
 
-__all__ = ["TERMS", "WINDOW_WORDS", "Identifiers", "pseudonym", "read_key", "using_key", "without_identifiers"]
+__all__ = [
+    "TERMS",
+    "WINDOW_WORDS",
+    "Identifiers",
+    "names_key",
+    "pseudonym",
+    "read_key",
+    "using_key",
+    "without_identifiers",
+]
 
 Identifiers = Literal["none", "uids"]
 
@@ -67,8 +78,11 @@ WINDOW_WORDS = frozenset({
 # fmt: on
 """What explanations of windows are made of; one that has any other word may have been typed by a person."""
 _EXPLANATION = "WindowCenterWidthExplanation"
-_UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*)){3,}")
-"""What a UID looks like (DICOM PS3.5 section 9.1); told by its value, since a coordinate may have been renamed."""
+_UID = re.compile(r"[0-2](\.[0-9]+){3,}")
+"""What a UID looks like (DICOM PS3.5 section 9.1), zeros before its numbers or not.
+
+It is told by its value, since a coordinate may have been renamed.
+"""
 _PATH = re.compile(r"(/|[A-Za-z]:\\|\w+://).*[/\\]")
 """What the path or URL of a file looks like."""
 _UIDS = "sop_instance_uid"
@@ -109,11 +123,26 @@ def read_key() -> bytes:
     except OSError as error:
         raise StoreError(
             f"the key that replaces UIDs cannot be kept in {path}: {error.strerror}. Set the environment variable "
-            'LAZYVOL_KEY to a secret of your own, or keep the UIDs with identifiers="uids".'
+            "LAZYVOL_KEY to a secret of your own; to save one volume, identifiers='uids' does without."
         ) from error
     if not key:
         raise StoreError(f"the key file {path} is empty. Restore it, or remove it to have a new key made.")
     return key
+
+
+def names_key() -> bytes:
+    """Return the key, for names that are not written; where it cannot be kept, one of this process, with a warning."""
+    try:
+        return read_key()
+    except StoreError as error:
+        message = f"{error} Until then names of patients, studies and stores are those of this process alone."
+        warnings.warn(message, LazyvolWarning, stacklevel=2)
+        return _key_of_process()
+
+
+@cache
+def _key_of_process() -> bytes:
+    return secrets.token_bytes(32)
 
 
 def _make_key(path: str) -> None:
@@ -169,9 +198,9 @@ def without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.Da
 
     Paths are left out. Of the words that come from headers (`keywords.WORDS`), those of `TERMS` stay, explanations of
     windows stay if they are made of `WINDOW_WORDS` and numbers, else they become ``window 1`` and so on, and all others
-    are left out. UIDs, where they are all of a text, of a coordinate or attribute or in a list of these, are
-    under other names, and texts that are paths of files are left out, unless ``identifiers`` is ``"uids"``. What else
-    the user added stays.
+    are left out. UIDs are under other names: SOPInstanceUIDs whatever they look like, others where they are all of a
+    text, of a coordinate or attribute or in a list of these. Texts that are paths of files are left out. Both stay
+    if ``identifiers`` is ``"uids"``. What else the user added stays.
 
     Raises
     ------
@@ -187,13 +216,17 @@ def without_identifiers(volume: xr.DataArray, identifiers: Identifiers) -> xr.Da
     key = read_key()
     kept = with_frame_of_reference(kept, pseudonym(geometry.frame_of_reference, key))
     texts = [n for n, c in kept.coords.items() if c.dtype.kind in "OUT"]
-    paths = [n for n in texts if any(_PATH.match(str(v)) for v in kept.coords[n].values.flat)]
+    paths = [n for n in texts if n != _UIDS and any(_PATH.match(str(v)) for v in kept.coords[n].values.flat)]
     kept = kept.drop_vars(paths)
 
     def hidden(text: str) -> str:
         return pseudonym(text, key) if _UID.fullmatch(text) else text
 
-    kept = kept.assign_coords({n: _each(kept.coords[n], hidden) for n in texts if n not in paths})
+    def all_hidden(text: str) -> str:  # what stands in the place of a UID may be anything
+        return pseudonym(text, key)
+
+    changes = {n: all_hidden if n == _UIDS else hidden for n in texts if n not in paths}
+    kept = kept.assign_coords({n: _each(kept.coords[n], change) for n, change in changes.items()})
     kept.attrs = {k: _in_value(v, hidden) for k, v in kept.attrs.items() if not _is_path(v)}
     return kept
 

@@ -29,6 +29,7 @@ from lazyvol.alike import instances_alike
 from lazyvol.blocks import READERS, Blocks
 from lazyvol.columns import FEW, walk_together
 from lazyvol.errors import DicomReadError, NoImagesError, SourceNotFoundError
+from lazyvol.files import ask_service, service_of
 from lazyvol.header import instance_of_file, require_dicom
 from lazyvol.keywords import PIXELS
 from lazyvol.media import files_of_index, is_index
@@ -45,6 +46,7 @@ __all__ = [
     "read_header",
     "read_instance",
     "read_patient",
+    "read_series_uid",
     "scan_headers",
     "with_digests",
 ]
@@ -180,19 +182,31 @@ def _modified(path: str, file: Any) -> int:
     """Return a number that changes when the file does."""
     if not _is_url(path):
         return os.fstat(file.fileno()).st_mtime_ns
-    files, name = fsspec.core.url_to_fs(path)
+    files, name = service_of(path)
     return int.from_bytes(hashlib.sha256(str(files.ukey(name)).encode()).digest()[:8], "big")
 
 
 def read_patient(instance: Instance) -> str:
     """Return PatientID and its issuer, empty if they cannot be read: for a name under a key, never to be shown."""
-    tags = ["PatientID", "IssuerOfPatientID"]
+    found = _some_of(instance.path, instance.content, ["PatientID", "IssuerOfPatientID"])
+    return "\0".join(found).rstrip("\0")
+
+
+def read_series_uid(path: str) -> str:
+    """Return the SeriesInstanceUID of a file that is no image, perhaps damaged; empty if it cannot be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the scan has said what is wrong with it
+        return _some_of(path, None, ["SeriesInstanceUID"])[0]
+
+
+def _some_of(path: str, content: bytes | None, keywords: list[str]) -> list[str]:
+    """Return some words of a header, empty where they cannot be read."""
     try:
-        with _open(instance.path, instance.content) as file:
-            found = pydicom.dcmread(file, specific_tags=tags, stop_before_pixels=True, force=True)
-        return "\0".join(str(found.get(tag, "") or "").strip() for tag in tags).rstrip("\0")
+        with _open(path, content) as file:
+            found = pydicom.dcmread(file, specific_tags=list(keywords), stop_before_pixels=True, force=True)
+        return [str(found.get(keyword, "") or "").strip() for keyword in keywords]
     except Exception:  # the scan has said what is wrong with it
-        return ""
+        return [""] * len(keywords)
 
 
 def read_header(path: Path) -> pydicom.Dataset:
@@ -260,7 +274,7 @@ def _files(root: str, recursive: bool) -> Iterator[str]:
     if not is_folder(root):
         yield root
     elif _is_url(root):
-        files, path = fsspec.core.url_to_fs(root)
+        files, path = service_of(root)
         found = sorted(files.find(path, maxdepth=None if recursive else 1))
         stores = tuple(f"{f.rpartition('/')[0]}/" for f in found if f.rpartition("/")[2] in _ZARR)
         yield from (files.unstrip_protocol(f) for f in found if not f.startswith(stores))
@@ -307,20 +321,13 @@ def is_dataset(source: object) -> bool:
 
 def is_folder(path: str) -> bool:
     """Return whether a path or URL leads to a folder."""
-    if _is_url(path):
-        files, name = fsspec.core.url_to_fs(path)
-        return bool(files.isdir(name))
-    return os.path.isdir(path)
+    return ask_service(path, "isdir") if _is_url(path) else os.path.isdir(path)
 
 
 def _require_exists(path: str) -> None:
-    if _is_url(path):
-        files, name = fsspec.core.url_to_fs(path)
-        exists = bool(files.exists(name))
-    else:
-        exists = os.path.lexists(path)
-    if not exists:
-        raise SourceNotFoundError(f"{path} does not exist. Give a DICOM file, or a folder of them.")
+    if not (ask_service(path, "exists") if _is_url(path) else os.path.lexists(path)):
+        what = "does not exist, or cannot be reached" if _is_url(path) else "does not exist"
+        raise SourceNotFoundError(f"{path} {what}. Give a DICOM file, or a folder of them.")
 
 
 def _open(path: str, content: bytes | None) -> Any:

@@ -33,7 +33,7 @@ def histogram(
     bins
         How many.
     limits
-        From where to where; least and greatest value if None, which costs a pass of its own.
+        From where to where; least and greatest finite value if None, which costs a pass of its own.
 
     Returns
     -------
@@ -58,8 +58,11 @@ def histogram(
     if not isinstance(given[0], int | np.integer) or not isinstance(given[1], tuple | list | None):
         raise OptionError(f"bins={bins!r} must be a whole number, and limits={limits!r} two numbers.")
     if limits is None:
-        low, high = _ends(volume)
-        limits = (low, high) if high > low else (low - 0.5, high + 0.5)
+        low, high = _ends(volume.where(np.isfinite(volume)) if volume.dtype.kind == "f" else volume)
+        if np.isnan(low):
+            raise OptionError("the volume holds no finite value, so it has no limits. Give limits=(low, high).")
+        wide = max(0.5, float(np.spacing(abs(low))))
+        limits = (low, high) if high > low else (low - wide, high + wide)
     if not (np.isfinite(limits).all() and limits[0] < limits[1] and bins > 0):
         raise OptionError(f"limits={limits!r} must be two finite numbers, the lower first, and bins={bins!r} positive.")
     edges = np.linspace(*limits, bins + 1)

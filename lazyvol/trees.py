@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import fsspec
-
 from lazyvol.errors import NoImagesError, SourceNotFoundError
+from lazyvol.files import service_of
 from lazyvol.known import HeaderCache, Known, Stamp
 from lazyvol.ledger import LEDGER, OURS
 from lazyvol.records import Instance, Skipped
@@ -105,7 +104,7 @@ def scan_tree(root: str, *, cache: HeaderCache, client: Any = None, progress: bo
 
 def _scan_url(root: str, progress: bool) -> Tree:
     """Scan a bucket: a listing has no inodes, so nothing of it is known."""
-    files, path = fsspec.core.url_to_fs(root)
+    files, path = service_of(root)
     try:
         found = scan_headers(root, progress=progress)
     except NoImagesError:  # it holds stores only

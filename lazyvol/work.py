@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,8 @@ from lazyvol.errors import OptionError
 __all__ = ["each_result", "reason_of"]
 
 _UID = re.compile(r"\d+(\.\d+){4,}")
+_SHORT = 3
+"""Letters of a text that is hidden nowhere: it would be found in other words."""
 _WAITING = 2
 """Tasks of each thread of a cluster that are sent to it at a time: one is worked on, one waits."""
 
@@ -30,10 +31,6 @@ def each_result(
     On a cluster each task runs whole on one thread of one worker, so that its memory is that of one task at a time; a
     task whose worker is lost is given to another one, up to ``distributed.scheduler.allowed-failures`` times.
     """
-    if client is not None and not callable(getattr(client, "submit", None)):
-        raise OptionError(f"client={client!r} is no dask.distributed.Client.")
-    if client is not None and getattr(client, "status", "running") != "running":
-        raise OptionError("the client is closed. Give one that is connected to its cluster.")
     if client is None:
         for n, arguments in enumerate(tasks):
             yield n, _outcome(function, arguments)
@@ -107,10 +104,9 @@ def _by_this_thread() -> Iterator[None]:
 
 
 def reason_of(error: BaseException, hidden: Sequence[str] = ()) -> str:
-    """Return why something failed, in one line; paths that must not be written anywhere are left out."""
+    """Return why something failed, in one line, without texts that must not be written anywhere."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = _UID.sub("...", text) if hidden else text
-    for path in sorted(hidden, key=len, reverse=True):
-        text = text.replace(path, "...")
-        text = text.replace(os.path.basename(path), "...") if len(os.path.basename(path)) > 3 else text
+    for each in sorted({" ".join(h.split()) for h in hidden if len(h) > _SHORT}, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(each)}(?!\w)", "...", text) if each in text else text
     return f"{type(error).__name__}: {text}"

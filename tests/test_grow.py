@@ -278,7 +278,7 @@ def test_a_writer_that_was_overtaken_does_not_say_that_the_store_is_complete(vol
         return found or real(*args, **named)
 
     monkeypatch.setattr(grow, "rewrite", beside_another)
-    with pytest.raises(StoreError, match="another one has taken over|has changed since the store was opened"):
+    with pytest.raises(StoreError, match=r"another one has taken over|has changed since the store was opened"):
         calls[change]()
     assert lv.verify_zarr(store).damaged == ()
     assert "claim" not in zarr.open_group(store, mode="r").attrs["lazyvol"]

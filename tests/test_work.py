@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import dask
 import pytest
 
+from lazyvol import open_collection
 from lazyvol.cluster import client_in_use
+from lazyvol.errors import OptionError
 from lazyvol.work import _alone, _by_this_thread, each_result
 
 
@@ -71,4 +74,21 @@ def test_a_result_that_cannot_be_sent_is_named():
 def test_work_is_done_here_where_dask_is_told_so():
     with dask.config.set(scheduler="threads"):
         assert client_in_use() is None
-        assert client_in_use("given") == "given"
+        given = SimpleNamespace(submit=len)
+        assert client_in_use(given) is given
+
+
+@pytest.mark.parametrize(
+    ("client", "said"),
+    [
+        (5, "client=5 is no dask.distributed.Client"),
+        (SimpleNamespace(submit=len, status="closed"), "the client is closed"),
+        (SimpleNamespace(submit=len, asynchronous=True), "the client is asynchronous"),
+    ],
+    ids=["none", "closed", "asynchronous"],
+)
+def test_a_client_that_cannot_work_is_named(client, said, tmp_path):
+    with pytest.raises(OptionError, match=said):
+        client_in_use(client)
+    with pytest.raises(OptionError, match=said):
+        open_collection(tmp_path, client=client, cache=None)
