@@ -556,7 +556,7 @@ def test_without_units_nothing_is_in_mm_and_directions_hold():
     assert np.isnan(lv.field_of_view(volume)).all()
     np.testing.assert_array_equal(geometry.directions, [towards(RAS[a]) for a in "zyx"])
     np.testing.assert_allclose(volume.x, START["x"] + SCALE["x"] * np.arange(8))
-    with pytest.raises(GeometryError, match=r"zyx have no unit, .* Give the axes of the store a unit"):
+    with pytest.raises(GeometryError, match=r"zyx have no unit, .* Give the axes one in the file"):
         geometry.index_to_position((0, 0, 0))
 
 
