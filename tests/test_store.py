@@ -984,7 +984,7 @@ def test_a_key_that_cannot_be_kept_leaves_nothing(volume, store, tmp_path, monke
     monkeypatch.delenv("LAZYVOL_KEY")
     (tmp_path / "dicom" / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "dicom" / "file"))
-    assert_refused(volume, store, r'file/lazyvol/key: .*LAZYVOL_KEY.*identifiers=.uids.')
+    assert_refused(volume, store, r"file/lazyvol/key: .*LAZYVOL_KEY.*identifiers=.uids.")
     lv.save_zarr(volume, store, identifiers="uids")
 
 
