@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from lazyvol.errors import (
     finding,
 )
 from lazyvol.frames import read_frames
-from lazyvol.meaning import padding_of, with_values
+from lazyvol.meaning import Values, padding_of, with_values
 from lazyvol.media import is_index
 from lazyvol.records import Skipped, Slice
 from lazyvol.rescale import Scale
@@ -43,6 +43,7 @@ __all__ = [
     "findings_of_scan",
     "frame_source",
     "require_clean",
+    "require_known",
     "require_readable",
     "scan_source",
     "unreadable_finding",
@@ -67,9 +68,7 @@ def find_stack(
     on_error: str = "raise",
 ) -> tuple[Stack, tuple[Finding, ...]]:
     """Return the stack that was asked for, and all findings on it."""
-    _require_choice("missing", missing, ("warn", "raise", "fill"))
-    _require_choice("duplicates", rules.duplicates, ("raise", "first", "axis"))
-    _require_choice("on_error", on_error, ("raise", "fill"))
+    require_known(missing=missing, duplicates=rules.duplicates, on_error=on_error)
     scan = scan_source(source, siblings, allow_short=on_error == "fill")
     chosen = _choose_stack(choose_series(group_series(scan.instances, rules), series, source), stack)
     require_readable(chosen)
@@ -90,9 +89,20 @@ def _filled_findings() -> list[Finding]:
     return [finding("fill-on-error", message)]
 
 
-def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise OptionError(f"{name}={value!r} is not known; it can be {', '.join(map(repr, choices))}.")
+_WORDS = {
+    "missing": ("warn", "raise", "fill"),
+    "duplicates": ("raise", "first", "axis"),
+    "on_error": ("raise", "fill"),
+    "values": get_args(Values),
+}
+"""Options of `open_volume` that are one of some words."""
+
+
+def require_known(**options: Any) -> None:
+    """Raise if an option of `open_volume` is none of its words; others are not looked at."""
+    for name, value in options.items():
+        if value not in _WORDS.get(name, (value,)):
+            raise OptionError(f"{name}={value!r} is not known; it can be {', '.join(map(repr, _WORDS[name]))}.")
 
 
 def _compared(pairs: tuple[tuple[Slice, Slice], ...]) -> list[Finding]:

@@ -147,7 +147,7 @@ def _skipped_lines(found: Collection) -> list[str]:
 @as_json
 @plain_errors
 def info(path: str, as_json: bool, **choice: Any) -> None:
-    """Describe the volume at PATH: a DICOM folder or file, or a Zarr store of lazyvol.
+    """Describe the volume at PATH: a DICOM folder or file, a Zarr store, or a NIfTI file.
 
     Reads headers only.
     """
@@ -166,22 +166,25 @@ def info(path: str, as_json: bool, **choice: Any) -> None:
 
 def _open(path: str, choice: dict[str, Any]) -> xr.DataArray:
     """Open what is at a path, with those options that were given."""
-    from lazyvol import open_volume, open_zarr
+    from lazyvol import open_nifti, open_volume, open_zarr
+    from lazyvol.nifti_files import is_nifti
 
     given = {name: value for name, value in choice.items() if value is not None}
-    if not _is_store(path):
+    nifti = is_nifti(path) and os.path.isfile(path)
+    if not (nifti or _is_store(path)):
         return open_volume(path, **given)
     if given:
+        kind = "NIfTI file" if nifti else "Zarr store"
         raise StoreError(
-            f"{path} is a Zarr store, which holds one volume; {next(iter(given))}= is for DICOM. Leave it out."
+            f"{path} is a {kind}, which holds one volume; {next(iter(given))}= is for DICOM. Leave it out."
         )
-    return open_zarr(path)
+    return open_nifti(path) if nifti else open_zarr(path)
 
 
 def _is_store(path: str) -> bool:
     """Whether there is a Zarr store, or one whose writing was not finished."""
     unfinished = not os.path.exists(path) and os.path.isdir(f"{path}.partial")
-    return unfinished or os.path.exists(os.path.join(path, "zarr.json"))
+    return unfinished or any(os.path.exists(os.path.join(path, mark)) for mark in ("zarr.json", ".zgroup"))
 
 
 def _facts(volume: xr.DataArray) -> dict[str, Any]:

@@ -41,13 +41,18 @@ def entries_below(
     files = [s.path for s in tree.skipped if is_nifti(s.path)]
     skipped = [s for s in tree.skipped if not is_nifti(s.path)]
     ledgers: dict[str, Ledger] = {}
-    for store in (*tree.stores, *files):
+    made: list[Entry] = []
+    for store in (*files, *tree.stores):
         folder, name = os.path.split(store)
         if folder not in ledgers:
             ledgers[folder] = Ledger.read(folder)
-        found = store_entry(store, path, ledgers[folder].series.get(name.removesuffix(".zarr"), {}), key)
-        entries.append(found) if isinstance(found, Entry) else skipped.append(found)
-    return entries, skipped
+        said = ledgers[folder].series.get(name.removesuffix(".zarr"), {})
+        found = store_entry(store, path, said, key)
+        if isinstance(found, Skipped):
+            skipped.append(found)
+        else:  # what was made of others has their names, so it comes after them
+            (made if said else entries).append(found)
+    return [*entries, *made], skipped
 
 
 def _damaged_of(series: list[tuple[Series, list[Instance]]], damaged: list[Skipped]) -> dict[int, list[Skipped]]:

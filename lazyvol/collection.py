@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from lazyvol.choice import require_known
 from lazyvol.chunks import Chunks
 from lazyvol.cluster import client_in_use
 from lazyvol.collecting import entries_below
@@ -61,7 +62,7 @@ def open_collection(
     Returns
     -------
     Collection
-        Of DICOM series, and of stores of lazyvol and other OME-Zarr tools.
+        Of DICOM series, of stores of lazyvol and other OME-Zarr tools, and of NIfTI files.
 
     Raises
     ------
@@ -143,6 +144,7 @@ class Collection(Mapping[Key, xr.DataArray]):
             As `open_volume` and `open_zarr`.
         """
         require_options(options, open_volume, LEFT_OUT, "of open_volume")
+        require_known(**options)
         return open_entry(self._entry(key), **options)
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -198,7 +200,8 @@ class Collection(Mapping[Key, xr.DataArray]):
         try:
             kept = self._table.query(expression, level=2).index
         except Exception as error:  # pandas raises whatever the expression does
-            raise OptionError(f"{expression!r} cannot be evaluated on the table: {error}.") from error
+            said = f"{type(error).__name__}, {error!s:.200}"
+            raise OptionError(f"{expression!r} cannot be evaluated as true or false on the table: {said}.") from error
         return self.select(kept)
 
     def select(self, keys: Any) -> Collection:
@@ -226,7 +229,7 @@ class Collection(Mapping[Key, xr.DataArray]):
         OptionError
             If the name ends otherwise, or what writes Parquet is not installed.
         """
-        save_table(((key, e.row) for key, e in self._entries.items()), os.fspath(path), identifiers)
+        save_table(self._entries, os.fspath(path), identifiers)
 
     def __repr__(self) -> str:
         kinds = self.table["modality"].value_counts()
@@ -238,7 +241,7 @@ class Collection(Mapping[Key, xr.DataArray]):
 
     def view(self, count: int = 20) -> Any:
         """Return the table with a thumbnail of each of the first grids, for a notebook; reads one frame of each."""
-        return View(list(self._entries.values())[:count])
+        return View(list(self._entries.values()), count)
 
     # As a tree
     def datatree(self, *, chunks: Chunks = "auto") -> xr.DataTree:
@@ -297,6 +300,7 @@ class Collection(Mapping[Key, xr.DataArray]):
         if not callable(function):
             raise OptionError(f"{function!r} is no function of a volume.")
         require_options(options, open_volume, LEFT_OUT, "of open_volume")
+        require_known(**options)
         entries = list(part._entries.items())
         tasks = [(function, entry, options) for _, entry in entries]
         rows: dict[int, dict[Hashable, Any]] = {}
@@ -365,6 +369,7 @@ class Collection(Mapping[Key, xr.DataArray]):
         if identifiers not in ("none", "uids"):
             raise OptionError(f"identifiers={identifiers!r} can be 'none' or 'uids'.")
         require_options(choices, open_volume, LEFT_OUT, "of open_volume")
+        require_known(**choices)
         require_options(options or {}, save_zarr, SETTLED, "of save_zarr")
         choices |= {"on_error": "fill"} if on_error == "fill" else {}
         part = self if where is None else self._where(where)

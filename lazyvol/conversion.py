@@ -110,8 +110,9 @@ def convert(
                 hidden = [*entry.paths, *map(os.path.basename, entry.paths), os.path.dirname(entry.paths[0]), out]
                 hidden += [os.path.abspath(out), entry.row["description"]]
                 said = {"status": "failed", "reason": reason_of(outcome, hidden)} if failed else outcome
-                ledger.add(told[n] | said)
-                told[n] = ledger.series[told[n]["name"]]
+                told[n] = told[n] | said
+                if not (failed and _stands(out, ledger.series.get(told[n]["name"], {}), told[n])):
+                    ledger.add(told[n])
                 bar.done([entry], failed=failed)
                 if failed and on_error == "raise":
                     raise outcome
@@ -131,7 +132,7 @@ def require_options(given: Any, function: Callable[..., Any], settled: Collectio
 
 def _row(entry: Entry, identifiers: Identifiers, key: bytes) -> Record:
     """Return what stands of an entry in the table beside the stores."""
-    row: Record = _plain(row_to_save(entry.row, entry.key, key, identifiers))
+    row: Record = _plain(row_to_save(entry, entry.key, key, identifiers))
     return row
 
 
@@ -151,6 +152,12 @@ def _is_whole(out: str, name: str) -> bool:
     except LazyvolError:
         return False
     return True
+
+
+def _stands(out: str, before: Record, now: Record) -> bool:
+    """Whether the store of an earlier call is there, of the same files: other options that failed leave it as it is."""
+    same = before.get("status") == "done" and before.get("source") == now["source"]
+    return same and _is_whole(out, now["name"])
 
 
 def _save(

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 
 from lazyvol.errors import OptionError
-from lazyvol.inventory import COLUMNS, NOT_SAVED, Key, row_to_save
+from lazyvol.inventory import COLUMNS, NOT_SAVED, Entry, Key, row_to_save
 from lazyvol.privacy import Identifiers, read_key
 
 __all__ = ["save_table"]
 
 
-def save_table(rows: Iterable[tuple[Key, Mapping[str, Any]]], name: str, identifiers: Identifiers) -> None:
-    """Write rows by their keys as CSV or Parquet, whichever the name ends with."""
+def save_table(entries: Mapping[Key, Entry], name: str, identifiers: Identifiers) -> None:
+    """Write the rows of entries by their keys as CSV or Parquet, whichever the name ends with."""
     if identifiers not in ("none", "uids"):
         raise OptionError(f"identifiers={identifiers!r} can be 'none' or 'uids'.")
     secret = read_key()
     saved = []
-    for key, row in rows:
-        kept = row_to_save(row, key, secret, identifiers)
+    for key, entry in entries.items():
+        kept = row_to_save(entry, key, secret, identifiers)
         saved.append({k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()})
     names = ["series_uid", "stack", *(n for n in COLUMNS if n not in NOT_SAVED)]
     table = pd.DataFrame(saved, columns=names)

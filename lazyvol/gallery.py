@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lazyvol.errors import OptionError
 from lazyvol.inventory import Entry, open_entry
 from lazyvol.windows import greys_of
 
@@ -31,10 +32,12 @@ def table_html(table: pd.DataFrame) -> str:
 
 
 class View:
-    """Grids with a picture of the middle of each, read when a notebook shows it: one frame each."""
+    """The first grids with a picture of the middle of each, read when a notebook shows it: one frame each."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self._entries = entries
+    def __init__(self, entries: Sequence[Entry], count: Any) -> None:
+        if not isinstance(count, int) or count < 0:
+            raise OptionError(f"count={count!r} must be a whole number, 0 or more.")
+        self._entries = entries[:count]
 
     def _repr_html_(self) -> str:
         rows = [[_picture(entry), *_cells(entry.row)] for entry in self._entries]

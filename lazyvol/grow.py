@@ -40,7 +40,7 @@ def append_zarr(volume: xr.DataArray, store: StoreLike, *, dim: str = "time") ->
     """Write time points or slices behind those of a store, at all its levels.
 
     Until all is written the store opens as it was before, with a warning if the writer was stopped; the same call
-    then begins again.
+    then begins again. Findings stay those of the volume that was saved first.
 
     Parameters
     ----------
@@ -230,6 +230,9 @@ def copy_zarr(store: StoreLike, to: StoreLike) -> None:
     """
     source, target = place_of(store, writable=False), place_of(to, writable=True)
     root_of(source, "")
+    local = isinstance(source, LocalPlace) and isinstance(target, LocalPlace)
+    if local and f"{target.name}/".startswith(f"{source.name}/"):
+        raise StoreError(f"{target.name} lies in {source.name}, which is copied. Give a place beside it.")
     if target.all_keys():
         raise StoreError(f"{target.name} is not empty. Give another name, or remove it.")
     root, rest = (

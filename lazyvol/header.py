@@ -44,28 +44,35 @@ def instance_of_file(file: BinaryIO, path: str) -> Instance:
     """Return the Instance of an open file; raise `HeaderError` with the reason if it holds none."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
+    require_dicom(file, path)
     elements, offsets = _read_elements(file)
     return with_fragments(instance_from_elements(elements, path=path, size=size), reader_at(file), offsets)
 
 
-def require_dicom(file: BinaryIO) -> None:
+_NAMES = (".dcm", ".dicom", ".ima")
+"""How names of DICOM files end, where they have such an end."""
+
+
+def require_dicom(file: BinaryIO, path: str) -> None:
     """Raise unless the file has the DICOM marker, or begins as a data set without one does."""
+    named = path.lower().endswith(_NAMES)  # then something was there
     head = file.read(140)
     file.seek(0)
     if not head:
-        raise HeaderError("it is empty")
+        raise HeaderError("it is empty", damaged=named)
     if head[128:132] == b"DICM":
         return
     group, vr = head[:2], head[4:6]
     explicit = vr.isalpha() and vr.isupper()
     implicit = len(head) >= 8 and int.from_bytes(head[4:8], "little") < 1024
     if group not in (b"\x02\x00", b"\x08\x00", b"\x00\x08") or not (explicit or implicit):
+        if not head.strip(b"\0"):
+            raise HeaderError("it begins with zeros, as an interrupted copy leaves them", damaged=named)
         raise HeaderError("not DICOM: no DICM marker at byte 128 and no data element at the start")
 
 
 def _read_elements(file: BinaryIO) -> tuple[Elements, bytes]:
     """Find the elements before the pixels, and where the pixels begin; also the extended offset table."""
-    require_dicom(file)
     deflated_from, deflated = _deflated_from(file)
     if deflated_from:
         file.seek(deflated_from)

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from inspect import signature
 from math import prod
@@ -132,13 +133,13 @@ def open_entry(entry: Entry, **options: Any) -> xr.DataArray:
     Options that say what becomes of odd series of DICOM leave stores and NIfTI files as they are; those that ask for
     other values raise.
     """
-    if entry.row["kind"] != "dicom":
-        return _open_other(entry, **options)
-    if entry.stamp and _stamp(entry.paths) != entry.stamp:
+    if entry.stamp and _stamp_of(entry) != entry.stamp:
         raise DicomReadError(
             f"the files of {entry.row['path']} are not what they were when their collection was opened. Open the "
             "collection again."
         )
+    if entry.row["kind"] != "dicom":
+        return _open_other(entry, **options)
     return open_volume(entry.paths, stack=entry.key[1], **options)
 
 
@@ -262,6 +263,20 @@ def _variables(stack: Stack, key: bytes) -> dict[str, xr.Variable]:
     return dimension_coordinates(stack, geometry)
 
 
+def _stamp_of(entry: Entry) -> str:
+    """Return what the stamp of an entry would be now."""
+    return _stamp(files_of_store(entry.files) if entry.row["kind"] == "store" else entry.paths)
+
+
+def files_of_store(path: str) -> list[str]:
+    """Return the files of a store of which one changes with its content: of lazyvol its root, of other tools all."""
+    root = os.path.join(path, "zarr.json")
+    with suppress(OSError), open(root, "rb") as file:
+        if b'"lazyvol"' in file.read():
+            return [root]
+    return [path] if "://" in path else sorted(os.path.join(f, name) for f, _, names in os.walk(path) for name in names)
+
+
 def _stamp(paths: Iterable[str]) -> str:
     """Return what changes when one of some files does; empty where they are not on disk."""
     digest = hashlib.sha256()
@@ -330,7 +345,7 @@ def store_entry(path: str, root: str, said: Mapping[str, Any], key: bytes) -> En
     told = (str(said["series_uid"]), int(said["stack"])) if "series_uid" in said else (name, 0)
     variables = {str(n): c.variable for n, c in volume.coords.items() if n in volume.dims or n == "geometry"}
     attrs = {k: volume.attrs[k] for k in ("long_name", "units", "Modality", "findings") if k in volume.attrs}
-    stamp = _stamp([path if is_nifti(path) else os.path.join(path, "zarr.json")])
+    stamp = _stamp([path] if is_nifti(path) else files_of_store(path))
     return Entry(told, row, path, stamp, variables, attrs)
 
 
@@ -342,11 +357,20 @@ def sizes_of(path: str) -> list[int]:
     return [os.stat(os.path.join(folder, name)).st_size for folder, _, names in walk for name in names]
 
 
-def row_to_save(row: Mapping[str, Any], key: Key, secret: bytes, identifiers: Identifiers) -> dict[str, Any]:
-    """Return a row as it may be saved: no description, number or path, and UIDs under a keyed name or as they are."""
-    series, study = (uid if identifiers == "uids" else pseudonym(uid, secret) for uid in (key[0], row["study_uid"]))
+def row_to_save(entry: Entry, key: Key, secret: bytes, identifiers: Identifiers) -> dict[str, Any]:
+    """Return the row of an entry as it may be saved: no description, number or path, and UIDs under a keyed name.
+
+    With ``identifiers="uids"`` UIDs stay as they are. What has none is told by its path, always under a keyed name.
+    """
+    row, (uid, study) = entry.row, (key[0], entry.row["study_uid"])
+    path = plain_text(entry.files if row["kind"] != "dicom" else os.path.dirname(entry.paths[0]))
+    if not uid or (row["kind"] != "dicom" and path.endswith(uid)):
+        uid = pseudonym(path, secret)
+    elif identifiers != "uids":
+        uid = pseudonym(uid, secret)
     kept = {k: v for k, v in row.items() if k not in NOT_SAVED}
-    return {"series_uid": series, "stack": key[1], **kept, "study_uid": study}
+    study = study if identifiers == "uids" else pseudonym(study, secret)
+    return {"series_uid": uid, "stack": key[1], **kept, "study_uid": study}
 
 
 def applied(function: Callable[[xr.DataArray], Any], entry: Entry, options: Mapping[str, Any]) -> dict[Any, Any]:

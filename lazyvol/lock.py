@@ -44,6 +44,9 @@ def locked(partial: str) -> Iterator[Callable[[], None]]:
     beat.start()
 
     def require_ours() -> None:
+        with suppress(OSError):  # another one has it, or is done and has renamed the folder
+            if not os.path.exists(lock):  # it was taken, and given back: by one that was refused, for one
+                _create(lock, token)
         if not _is_ours(lock, token):
             raise StoreError(
                 f"{partial} was taken over by another process, since this one was silent for a minute. Wait for that "

@@ -209,8 +209,8 @@ def root_of(place: Place, base: str, *, changing: str = "") -> About:
         about["name"], about["uid"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{name} is no Zarr store that lazyvol wrote (its root has no 'lazyvol' attribute), nor an OME-Zarr image. "
-            "xarray.open_zarr opens other stores; open_volume opens DICOM."
+            f"{name} is no Zarr store that lazyvol wrote (its root has no 'lazyvol' attribute). Of other tools' stores "
+            "open_zarr opens OME-Zarr images, xarray.open_zarr others; open_volume opens DICOM."
         ) from error
     layout = about.get("layout", 1)
     if not isinstance(layout, int) or not 1 <= layout <= LAYOUT:

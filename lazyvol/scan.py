@@ -241,7 +241,7 @@ def read_header(path: Path) -> pydicom.Dataset:
         raise DicomReadError(f"{name} is a folder; read_header wants one file. scan_headers reads a folder.")
     try:
         with _open(name, None) as file:
-            require_dicom(file)
+            require_dicom(file, name)
             return pydicom.dcmread(file, stop_before_pixels=True, force=True)
     except HeaderError as error:
         raise DicomReadError(f"{name}: {error}. Give a DICOM file.") from error

@@ -32,7 +32,7 @@ from lazyvol.foreign import paths_of_image
 from lazyvol.label_images import group_place, is_label, list_labels
 from lazyvol.lock import LOCK, announced, locked, require_silent
 from lazyvol.ome import Version
-from lazyvol.place import LocalPlace, Place, StoreLike, place_of, unwritable
+from lazyvol.place import LocalPlace, Place, StoreLike, place_of, require_of, unwritable
 from lazyvol.plan import Codec, Lengths, Levels, Plan, plan_of
 from lazyvol.privacy import Identifiers, read_key, without_identifiers
 from lazyvol.shards import check_shard
@@ -318,6 +318,7 @@ def _fill(
     findings = [said] if isinstance(said, str) else list(said)  # netCDF makes a string of a list of one
     if filled := filled_finding(volume, journal.filled()):
         findings.append(filled.to_json())
+    require_of(place, uid)
     with _writing(place):
         finish(place, plan, checksums, findings if filled else None, label=label)
 

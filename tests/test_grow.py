@@ -328,3 +328,10 @@ def test_a_copy_does_not_overwrite(volume, store, tmp_path):
     with pytest.raises(StoreError, match="is not empty"):
         lv.copy_zarr(store, tmp_path / "b.zarr")
     assert (tmp_path / "b.zarr" / "mine").read_text() == "mine"
+
+
+def test_a_store_is_not_copied_into_itself(volume, store):
+    lv.save_zarr(volume[:4], store, levels=1)
+    with pytest.raises(StoreError, match=r"lies in .*, which is copied"):
+        lv.copy_zarr(store, store / "b.zarr")
+    assert lv.verify_zarr(store).damaged == ()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 
+import ngff_zarr
 import numpy as np
 import pytest
 import series_made as made
+import zarr
 from commands import run
 
 import lazyvol as lv
@@ -60,6 +63,69 @@ def test_series_below_the_folder_of_the_stores_are_converted_too(mixed):
     assert list(again.select(again.query("kind != 'store'")).save_zarr(mixed)["content"]) == list(report["content"])
 
 
+def test_converting_into_the_root_again_makes_nothing_more(mixed):
+    first = lv.open_collection(mixed).save_zarr(mixed / "stores")
+    names = sorted(p.name for p in (mixed / "stores").iterdir())
+    for _ in range(2):
+        again = lv.open_collection(mixed).query("not path.str.contains('stores')").save_zarr(mixed / "stores")
+        assert list(again["content"]) == list(first["content"])
+        assert sorted(p.name for p in (mixed / "stores").iterdir()) == names
+
+
+def test_files_at_one_place_in_two_roots_have_keys_of_their_own(tmp_path):
+    for n in (1, 2):
+        write_nifti(tmp_path / f"p{n}" / "x" / "T1.nii", n, (4, 3, 1 + n))
+        made.write(tmp_path / f"p{n}" / "s", made.series(2 + n, SeriesInstanceUID=None, StudyInstanceUID=None))
+        lv.open_collection(tmp_path / f"p{n}").save_zarr(tmp_path / "out", identifiers="uids" if n == 1 else "none")
+    found = lv.open_collection(tmp_path / "out")
+    assert len({uid for uid, _ in found}) == 4
+    assert {stack for _, stack in found} == {0}
+    assert b"T1" not in (tmp_path / "out" / "index.jsonl").read_bytes()
+
+
+# What has changed
+
+
+def change_in_place(path):
+    array = zarr.open_array(path, mode="r+")
+    array[...] = array[...] + 7
+
+
+def write_foreign(path, version):
+    values = np.arange(4 * 3 * 2, dtype="int16").reshape(2, 3, 4)
+    image = ngff_zarr.to_ngff_image(values, ("z", "y", "x"), dict.fromkeys("zyx", 1.0), dict.fromkeys("zyx", 0.0))
+    image.axes_units = dict.fromkeys("zyx", "millimeter")
+    ngff_zarr.to_ngff_zarr(str(path), ngff_zarr.to_multiscales(image, scale_factors=[]), version=version)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_a_store_of_another_tool_that_changed_in_place_is_converted_anew(tmp_path, version):
+    write_foreign(tmp_path / "in" / "a.zarr", version)
+    found = lv.open_collection(tmp_path / "in")
+    first = found.save_zarr(tmp_path / "out")
+    (data,) = [f for f, _, names in os.walk(tmp_path / "in" / "a.zarr") if f.endswith("image")]
+    change_in_place(data)
+    with pytest.raises(lv.LazyvolError, match="are not what they were"):
+        next(iter(found.values()))
+    second = lv.open_collection(tmp_path / "in").save_zarr(tmp_path / "out")
+    assert list(second["content"]) != list(first["content"])
+    assert int(lv.open_zarr(tmp_path / "out" / f"{second['name'].iloc[0]}.zarr").min()) == 7
+
+
+def test_a_changed_file_of_any_kind_is_an_error_until_the_collection_is_opened_again(mixed, tmp_path):
+    found = lv.open_collection(mixed)
+    first = found.save_zarr(tmp_path / "out")
+    write_nifti(mixed / "a.nii", 9)
+    lv.save_region(lv.open_zarr(mixed / "b.zarr")[:1] * 0 + 5, mixed / "b.zarr")
+    for key in found.query("kind != 'dicom'"):
+        with pytest.raises(lv.LazyvolError, match="are not what they were"):
+            found[key]
+    report = found.save_zarr(tmp_path / "other")
+    assert sorted(report["status"]) == ["done", "failed", "failed"]
+    assert list(lv.open_collection(mixed).save_zarr(tmp_path / "out")["content"]) != list(first["content"])
+
+
 # Options of open_volume for what is no DICOM
 
 
@@ -95,6 +161,30 @@ def test_what_the_options_do_not_allow_is_refused_in_a_store_too(tmp_path):
     for options in ({"strict": True}, {"missing": "raise"}):
         with pytest.raises(FindingError, match="missing"):
             found.open(key, **options)
+
+
+@pytest.mark.parametrize("options", [{"missing": "fil"}, {"duplicates": "x"}, {"values": "real"}], ids=str)
+def test_a_word_that_is_none_is_refused_before_anything_is_recorded(mixed, tmp_path, options):
+    found = lv.open_collection(mixed)
+    found.save_zarr(tmp_path / "out")
+    index = (tmp_path / "out" / "index.jsonl").read_bytes()
+    for call in (
+        lambda: found.save_zarr(tmp_path / "out", **options),
+        lambda: found.map(lambda v: v.sizes["x"], **options),
+        lambda: found.open(next(iter(found.query("kind == 'nifti'"))), **options),
+    ):
+        with pytest.raises(OptionError, match="is not known; it can be"):
+            call()
+    assert (tmp_path / "out" / "index.jsonl").read_bytes() == index
+
+
+def test_other_options_that_fail_leave_what_is_done_as_it_is(mixed, tmp_path):
+    found = lv.open_collection(mixed)
+    found.save_zarr(tmp_path / "out")
+    report = found.save_zarr(tmp_path / "out", values="real_world")
+    assert set(report["status"]) == {"failed"}
+    assert run("status", tmp_path / "out").output == "3 done, 0 failed, 0 to come\n"
+    assert (tmp_path / "out" / "index.csv").read_text().count(",done,") == 3
 
 
 @pytest.mark.parametrize("options", [{"foo": 1}, {"stack": 1}, {"series": 3}], ids=str)
@@ -160,6 +250,17 @@ def test_the_damaged_file_mended_is_seen(damaged):
     with pytest.raises(lv.LazyvolError, match="are not what they were"):
         found[key]
     assert lv.open_collection(damaged, cache=None).table["findings"].tolist() == [(), ()]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 3000], ids=["empty", "zeros"])
+def test_a_file_of_which_nothing_is_left_is_a_finding_too(tmp_path, content):
+    paths = write_series(tmp_path / "in", np.zeros((6, 8, 8)), spacing=(2.0, 1.0, 1.0))
+    paths[-1].write_bytes(content)
+    (tmp_path / "in" / "notes").write_bytes(content)  # not called as an image
+    found = lv.open_collection(tmp_path / "in", cache=None)
+    assert found.table["findings"].tolist() == [("files-unreadable",)]
+    assert [f.values for f in next(iter(found.values())).vol.findings] == [(1,)]
+    assert [f.code for f in lv.open_volume(tmp_path / "in").vol.findings] == ["files-unreadable"]
 
 
 def test_a_nifti_file_that_is_cut_short_says_so(tmp_path):
@@ -276,6 +377,32 @@ def test_a_shell_knows_no_variables(mixed, tmp_path):
     assert result.exit_code == 1
     assert "--where knows the columns of the table, and no variables (@)" in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("count", ["a", 1.5, -1])
+def test_a_count_that_is_none_is_named(mixed, count):
+    with pytest.raises(OptionError, match="must be a whole number"):
+        lv.open_collection(mixed).view(count)
+
+
+def test_an_expression_without_truth_is_named_in_short(opened_archive):
+    with pytest.raises(OptionError, match="cannot be evaluated as true or false") as raised:
+        opened_archive.query("images")
+    assert len(str(raised.value)) < 400
+
+
+@pytest.fixture
+def opened_archive(archive):
+    return lv.open_collection(archive[0], cache=None)
+
+
+def test_a_shell_opens_nifti_files_and_stores_of_other_tools(mixed, tmp_path):
+    assert "(z, y, x)" in run("info", mixed / "a.nii").output or "2" in run("info", mixed / "a.nii").output
+    assert run("info", mixed / "a.nii").exit_code == 0
+    assert run("convert", mixed / "a.nii", tmp_path / "a.zarr").exit_code == 0
+    assert lv.open_zarr(tmp_path / "a.zarr").shape == (2, 3, 4)
+    refused = run("info", mixed / "a.nii", "--missing", "fill")
+    assert "is a NIfTI file, which holds one volume; --missing is for DICOM" in refused.stderr + refused.output
 
 
 def test_a_collection_is_equal_to_itself_alone(mixed):

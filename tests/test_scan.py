@@ -203,9 +203,10 @@ def test_files_are_told_by_content_whatever_their_name(tmp_path, name):
 OTHERS = {
     "text": (b"These are notes on the scan. " * 20, "not DICOM: no DICM marker", False),
     "short text": (b"x", "not DICOM: no DICM marker", False),
-    "empty": (b"", "it is empty", False),
+    "empty": (b"", "it is empty", True),
     "zip": (b"PK\3\4" + bytes(200), "not DICOM: no DICM marker", False),
-    "zeros": (bytes(500), "not DICOM: no DICM marker", False),
+    "zeros": (bytes(500), "it begins with zeros", True),
+    "rubbish": (bytes(8) + b"x" * 300, "not DICOM: no DICM marker", False),
     "other marker": (bytes(128) + b"DICK" + bytes(100), "not DICOM: no DICM marker", False),
 }
 

@@ -144,3 +144,12 @@ def test_what_cannot_be_counted_is_named(function, options):
 def test_what_is_no_array_is_named():
     with pytest.raises(OptionError):
         lv.volume_statistics(np.zeros((2, 3, 4)))
+
+
+def test_a_histogram_without_limits_is_of_finite_values():
+    values = np.array([[[-np.inf, 1.0, np.nan], [5.0, np.inf, 3.0]]])
+    volume = volume_of(values)
+    counts, edges = lv.histogram(volume, 4)
+    assert (counts.tolist(), edges[[0, -1]].tolist()) == ([1, 0, 1, 1], [1.0, 5.0])
+    with pytest.raises(OptionError, match="holds no finite value"):
+        lv.histogram(volume * np.nan)

@@ -326,7 +326,7 @@ def test_a_file_is_not_said_to_be_absent(store):
 
 def test_another_zarr_store_is_told_apart(store):
     xr.Dataset({"a": ("x", [1])}).to_zarr(store, consolidated=False)
-    with pytest.raises(StoreError, match=r"no Zarr store that lazyvol wrote.*xarray\.open_zarr opens"):
+    with pytest.raises(StoreError, match=r"no Zarr store that lazyvol wrote.*xarray\.open_zarr others"):
         lv.open_zarr(store)
 
 
@@ -486,6 +486,32 @@ def test_a_lock_appears_in_one_step_and_what_dead_writers_began_goes(store):
         with pytest.raises(StoreError, match="is being written by"), lv.lock.locked(str(partial)):
             pass
     assert not partial.exists()
+
+
+def test_a_writer_whose_lock_was_taken_and_given_back_goes_on(volume, store):
+    partial = store.parent / f"{store.name}.partial"
+    with lv.lock.locked(str(partial)) as require_ours:
+        (partial / "lazyvol.lock").unlink()  # as one does who was refused
+        require_ours()
+        assert json.loads((partial / "lazyvol.lock").read_text())["pid"] == os.getpid()
+        (partial / "lazyvol.lock").write_text('{"host": "elsewhere", "pid": 1, "token": "a"}')
+        with pytest.raises(StoreError, match="was taken over"):
+            require_ours()
+
+
+def test_a_writer_does_not_end_what_another_has_begun_meanwhile(volume, store, monkeypatch):
+    real = lv.store.dask_compute
+
+    def begin_another(*tasks):
+        done = real(*tasks)
+        root = zarr.open_group(f"{store}.partial", mode="r+")
+        root.attrs["lazyvol"] = {**root.attrs["lazyvol"], "uid": "another"}
+        return done
+
+    monkeypatch.setattr(lv.store, "dask_compute", begin_another)
+    with pytest.raises(StoreError, match="another one has taken over"):
+        lv.save_zarr(volume, store)
+    assert not zarr.open_group(f"{store}.partial", mode="r").attrs["lazyvol"]["complete"]
 
 
 def test_a_second_writer_is_refused_while_the_first_lives(volume, store, alive):

@@ -11,7 +11,7 @@ import pytest
 from lazyvol import open_collection
 from lazyvol.cluster import client_in_use
 from lazyvol.errors import OptionError
-from lazyvol.work import _alone, _by_this_thread, each_result
+from lazyvol.work import _alone, _by_this_thread, each_result, reason_of
 
 
 def scheduler():
@@ -92,3 +92,10 @@ def test_a_client_that_cannot_work_is_named(client, said, tmp_path):
         client_in_use(client)
     with pytest.raises(OptionError, match=said):
         open_collection(tmp_path, client=client, cache=None)
+
+
+def test_hidden_texts_are_left_out_where_they_are_words():
+    said = reason_of(
+        ValueError("frame 1 of IM 1 in /a/frames is short, IM 12 is not"), ["/a/frames", "fram", "IM 1", "is"]
+    )
+    assert said == "ValueError: frame 1 of ... in ... is short, IM 12 is not"
