@@ -154,7 +154,7 @@ with dask.config.set(scheduler="threads", num_workers=2):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA covers what numpy takes on Linux alone")
 def test_a_volume_ten_times_the_memory_allowed_is_saved_with_its_levels(tmp_path):
-    limit, out = 500 * 10**6, tmp_path / "out.zarr"
+    limit, out = 640 * 10**6, tmp_path / "out.zarr"
     slices = -(-10 * limit // (2 * 512 * 512 * 32)) * 32
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
     command = [sys.executable, "-c", LIMITED, str(limit), str(slices), str(out)]
