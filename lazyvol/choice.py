@@ -68,7 +68,7 @@ def find_stack(
     on_error: str = "raise",
 ) -> tuple[Stack, tuple[Finding, ...]]:
     """Return the stack that was asked for, and all findings on it."""
-    require_known(missing=missing, duplicates=rules.duplicates, on_error=on_error)
+    require_known(missing=missing, duplicates=rules.duplicates, on_error=on_error, values=values)
     scan = scan_source(source, siblings, allow_short=on_error == "fill")
     chosen = _choose_stack(choose_series(group_series(scan.instances, rules), series, source), stack)
     require_readable(chosen)
@@ -90,9 +90,9 @@ def _filled_findings() -> list[Finding]:
 
 
 _WORDS = {
-    "missing": ("warn", "raise", "fill"),
-    "duplicates": ("raise", "first", "axis"),
-    "on_error": ("raise", "fill"),
+    "missing": get_args(Missing),
+    "duplicates": get_args(Duplicates),
+    "on_error": get_args(OnError),
     "values": get_args(Values),
 }
 """Options of `open_volume` that are one of some words."""

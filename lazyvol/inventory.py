@@ -265,10 +265,10 @@ def _variables(stack: Stack, key: bytes) -> dict[str, xr.Variable]:
 
 def _stamp_of(entry: Entry) -> str:
     """Return what the stamp of an entry would be now."""
-    return _stamp(files_of_store(entry.files) if entry.row["kind"] == "store" else entry.paths)
+    return _stamp(_files_of_store(entry.files) if entry.row["kind"] == "store" else entry.paths)
 
 
-def files_of_store(path: str) -> list[str]:
+def _files_of_store(path: str) -> list[str]:
     """Return the files of a store of which one changes with its content: of lazyvol its root, of other tools all."""
     root = os.path.join(path, "zarr.json")
     with suppress(OSError), open(root, "rb") as file:
@@ -345,7 +345,7 @@ def store_entry(path: str, root: str, said: Mapping[str, Any], key: bytes) -> En
     told = (str(said["series_uid"]), int(said["stack"])) if "series_uid" in said else (name, 0)
     variables = {str(n): c.variable for n, c in volume.coords.items() if n in volume.dims or n == "geometry"}
     attrs = {k: volume.attrs[k] for k in ("long_name", "units", "Modality", "findings") if k in volume.attrs}
-    stamp = _stamp([path] if is_nifti(path) else files_of_store(path))
+    stamp = _stamp([path] if is_nifti(path) else _files_of_store(path))
     return Entry(told, row, path, stamp, variables, attrs)
 
 

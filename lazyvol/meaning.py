@@ -40,13 +40,10 @@ def with_values(stack: Stack, values: str, *, rescale: bool) -> Stack:
     Raises
     ------
     OptionError
-        If they are asked for together, or not known.
+        If they are asked for together.
     UnsupportedSeriesError
         If an image lacks what they need; says how many.
     """
-    known = ("rescaled", *_MAPPERS)
-    if values not in known:
-        raise OptionError(f"values={values!r} is not known; it can be {', '.join(map(repr, known))}.")
     if rescale not in (True, False) or (not rescale and values != "rescaled"):
         raise OptionError(
             f"rescale={rescale!r} and values={values!r} do not go together: rescale is True, or False for stored "

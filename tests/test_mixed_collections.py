@@ -237,9 +237,8 @@ def test_a_file_without_any_uid_may_be_of_each_series_of_its_folder(damaged):
     cut.write_bytes(cut.read_bytes()[:200])
     found = lv.open_collection(damaged.parent, cache=None)
     codes = dict(zip(found.table["number"], found.table["findings"], strict=True))
-    skipped = {s.path: s.damaged for s in found.skipped}
-    expected = ("files-unreadable",) if skipped[str(cut)] else ()
-    assert (codes.pop(9), set(codes.values()), len(codes)) == ((), {expected}, 2)
+    assert [s.path for s in found.skipped if s.damaged] == [str(cut)]
+    assert (codes.pop(9), set(codes.values()), len(codes)) == ((), {("files-unreadable",)}, 2)
 
 
 def test_the_damaged_file_mended_is_seen(damaged):
@@ -397,8 +396,7 @@ def opened_archive(archive):
 
 
 def test_a_shell_opens_nifti_files_and_stores_of_other_tools(mixed, tmp_path):
-    assert "(z, y, x)" in run("info", mixed / "a.nii").output or "2" in run("info", mixed / "a.nii").output
-    assert run("info", mixed / "a.nii").exit_code == 0
+    assert json.loads(run("info", mixed / "a.nii", "--json").output)["shape"] == [2, 3, 4]
     assert run("convert", mixed / "a.nii", tmp_path / "a.zarr").exit_code == 0
     assert lv.open_zarr(tmp_path / "a.zarr").shape == (2, 3, 4)
     refused = run("info", mixed / "a.nii", "--missing", "fill")
